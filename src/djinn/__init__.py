@@ -1,0 +1,36 @@
+"""Djinn learns a playable world from unlabelled video and lets a person, or an agent, play it.
+
+```python
+import djinn
+
+world = djinn.World.from_pretrained("path/to/world")
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from djinn.generate.session import Session
+    from djinn.models.world import World
+
+__version__ = "0.1.0"
+__all__ = ["Session", "World", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `World` and `Session` when they are first asked for, so that `djinn --help` need not wait for torch."""
+    if name == "World":
+        from djinn.models.world import World
+
+        return World
+    if name == "Session":
+        from djinn.generate.session import Session
+
+        return Session
+    raise AttributeError(f"module 'djinn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m djinn` is `djinn`."""
+
+from djinn.cli import main
+
+main()

@@ -1,0 +1,322 @@
+"""Every size and setting of Djinn as frozen dataclasses, written to and read from strict YAML.
+
+Sizes live in `WorldConfig` and are saved with a world; how it is trained lives in `TrainConfig`. Named sets of both are in
+`djinn.presets`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from djinn.errors import UserError
+
+T = TypeVar("T")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Size of one `STTransformer`."""
+
+    blocks: int = 8
+    """Number of blocks; each is spatial attention, temporal attention and one feed-forward layer (paper section 2)."""
+    d_model: int = 512
+    """Width of the residual stream."""
+    heads: int = 8
+    """Attention heads."""
+    head_dim: int = 64
+    """Width of one head; `heads * head_dim` need not be `d_model` (paper Table 10)."""
+    ffn_mult: float = 4.0
+    """Feed-forward width as a multiple of `d_model`."""
+    time_every: int = 1
+    """Attend over time in every n-th block, counted from the first."""
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "d_model", "heads", "head_dim", "time_every"):
+            _check(getattr(self, name) >= 1, f"transformer {name} must be at least 1, got {getattr(self, name)}")
+        _check(self.head_dim % 2 == 0, f"transformer head_dim must be even for rotary positions, got {self.head_dim}")
+        _check(self.ffn_mult > 0, f"transformer ffn_mult must be positive, got {self.ffn_mult}")
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """A codebook and how it learns."""
+
+    kind: Literal["ema", "gradient", "fsq"] = "ema"
+    """`ema`: moving averages with data initialisation and restarts; `gradient`: VQ-VAE's codebook loss; `fsq`: fixed grid."""
+    codes: int = 1024
+    """Number of codes (for `fsq` the product of `levels`)."""
+    dim: int = 32
+    """Width of a code (for `fsq` the number of `levels`)."""
+    l2: bool = False
+    """Normalise vectors and codes to unit length, so that the nearest code is the one with the largest cosine."""
+    commitment: float = 0.25
+    """Weight of the commitment loss."""
+    decay: float = 0.99
+    """Decay of the moving averages (`ema`) and of the use statistics."""
+    restart_below: float = 0.1
+    """Restart a code whose moving share of use falls below this fraction of `1 / codes`; 0 never restarts (`ema` only)."""
+    levels: tuple[int, ...] = ()
+    """Levels of each dimension (`fsq` only)."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "fsq":
+            _check(len(self.levels) > 0, "quantizer kind 'fsq' needs levels, for instance levels: [8, 5, 5, 5]")
+            _check(min(self.levels) >= 2, f"quantizer levels must each be at least 2, got {self.levels}")
+            _check(
+                self.codes == math.prod(self.levels) and self.dim == len(self.levels),
+                f"quantizer levels {self.levels} make {math.prod(self.levels)} codes of dim {len(self.levels)}: "
+                f"set codes and dim to that (got {self.codes} and {self.dim})",
+            )
+        else:
+            _check(not self.levels, f"quantizer levels are for kind 'fsq' only, but kind is '{self.kind}'")
+        _check(self.codes >= 2, f"quantizer codes must be at least 2, got {self.codes}")
+        _check(0 < self.decay < 1, f"quantizer decay must lie between 0 and 1, got {self.decay}")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The video tokenizer, an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15)."""
+
+    patch: int = 4
+    """Side of a square patch in pixels; frames are padded to a multiple of it."""
+    encoder: TransformerConfig = TransformerConfig()
+    decoder: TransformerConfig = TransformerConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+
+
+@dataclass(frozen=True)
+class LatentActionConfig:
+    """The latent action model (paper section 2.1, Tables 5 and 16)."""
+
+    patch: int = 16
+    """Side of a square patch in pixels, apart from the tokenizer's."""
+    encoder: TransformerConfig = TransformerConfig()
+    decoder: TransformerConfig = TransformerConfig()
+    quantizer: QuantizerConfig = QuantizerConfig(codes=8)
+    residual: bool = False
+    """The decoder predicts the change from the last frame instead of the whole next frame (before the sigmoid)."""
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """The MaskGIT dynamics model (paper section 2.1, Tables 10, 12 and 17)."""
+
+    transformer: TransformerConfig = TransformerConfig(blocks=12)
+    action: Literal["add", "prepend"] = "add"
+    """How action t-1 enters frame t: added to its tokens (the paper) or prepended to them as one more token."""
+    masking: Literal["paper", "per_frame", "clean_past"] = "clean_past"
+    """`paper`: every frame but the first masked at one rate U(0.5, 1) per sample. `per_frame`: frames before a random cut
+    are clean, those after it have a rate each. `clean_past`: every frame has a rate of its own and sees the finished frames
+    before it, exactly as in play, for twice the computation."""
+    corrupt: float = 0.1
+    """All but `paper`: tokens of the past are replaced by random codes at a rate U(0, corrupt) per sample."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.corrupt < 1, f"dynamics corrupt must lie in [0, 1), got {self.corrupt}")
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How one frame's tokens are filled in (paper section 3: 25 steps, temperature 2)."""
+
+    steps: int = 8
+    """MaskGIT steps a frame."""
+    temperature: float = 1.0
+    """Temperature of the token draw; 0 takes the most likely token."""
+    top_k: int = 0
+    """Draw among the k most likely tokens only; 0 draws among all."""
+    noise: float = 1.0
+    """Scale of the Gumbel noise on the confidence ranking, annealed to zero over the steps."""
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, f"sampler steps must be at least 1, got {self.steps}")
+        _check(self.temperature >= 0, f"sampler temperature must not be negative, got {self.temperature}")
+        _check(self.top_k >= 0, f"sampler top_k must not be negative, got {self.top_k}")
+        _check(self.noise >= 0, f"sampler noise must not be negative, got {self.noise}")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """A world's sizes: all that is needed to build its models."""
+
+    height: int = 64
+    width: int = 64
+    fps: float = 10.0
+    frames: int = 16
+    """Frames of memory: the clip length in training and the window in play."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    latent_action: LatentActionConfig = LatentActionConfig()
+    dynamics: DynamicsConfig = DynamicsConfig()
+    sampler: SamplerConfig = SamplerConfig()
+
+    def __post_init__(self) -> None:
+        _check(self.height >= 1 and self.width >= 1, f"frame size must be positive, got {self.height}x{self.width}")
+        _check(self.frames >= 2, f"frames must be at least 2, got {self.frames}")
+
+    @property
+    def tokenizer_grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens in a frame, padding included."""
+        p = self.tokenizer.patch
+        return -(-self.height // p), -(-self.width // p)
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Number of tokens in a frame."""
+        rows, columns = self.tokenizer_grid
+        return rows * columns
+
+    @property
+    def num_actions(self) -> int:
+        """Number of latent actions."""
+        return self.latent_action.quantizer.codes
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one stage is trained."""
+
+    steps: int = 200_000
+    """Optimizer steps; the stage ends at `steps` or after `minutes`, whichever comes first."""
+    minutes: float | None = None
+    """Training minutes, pauses not counted; the learning rate then follows the share of time that has passed."""
+    batch: int = 36
+    """Clips per optimizer step, over all ranks and accumulated passes."""
+    accumulate: int = 1
+    """Forward and backward passes per optimizer step."""
+    lr: float = 3e-4
+    min_lr: float = 3e-5
+    warmup: int = 5_000
+    """Steps of linear warm-up."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """After the warm-up: cosine to `min_lr`; constant, then linear to `min_lr` over the last `decay`; or constant."""
+    decay: float = 0.1
+    """Last share of training in which `wsd` decays."""
+    betas: tuple[float, float] = (0.9, 0.9)
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved; 0 keeps none."""
+    log_every: int = 20
+    eval_every: int = 1_000
+    save_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "log_every", "eval_every", "save_every"):
+            _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        _check(self.batch % self.accumulate == 0, f"batch {self.batch} must be a multiple of accumulate {self.accumulate}")
+        _check(self.minutes is None or self.minutes > 0, f"minutes must be positive, got {self.minutes}")
+        _check(self.lr > 0 and 0 <= self.min_lr <= self.lr, f"need 0 <= min_lr <= lr, got {self.min_lr} and {self.lr}")
+        _check(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run: the world's sizes and how each stage is trained."""
+
+    world: WorldConfig = WorldConfig()
+    tokenizer: StageConfig = StageConfig(lr=3e-4, min_lr=3e-4, warmup=10_000, batch=48, steps=300_000)
+    dynamics: StageConfig = StageConfig(lr=3e-5, min_lr=3e-6)
+    """The `world` stage: latent action model and dynamics together."""
+    tokenizer_share: float = 0.3
+    """Share of `--minutes` that the tokenizer gets when both stages run."""
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast on CUDA, fp32 elsewhere."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """`torch.compile` per block; `auto`: on CUDA only."""
+    sinks: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go besides `metrics.jsonl`."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.tokenizer_share < 1, f"tokenizer_share must lie between 0 and 1, got {self.tokenizer_share}")
+
+
+def to_dict(config: Any) -> Any:
+    """Turns a config dataclass into plain dicts, lists and scalars, ready for YAML."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, tuple):
+        return [to_dict(v) for v in config]
+    return config
+
+
+def from_dict(cls: type[T], data: Any, where: str = "") -> T:
+    """Builds the dataclass `cls` from plain data, strictly.
+
+    Args:
+        cls: a config dataclass of this module.
+        data: nested dicts as `to_dict` makes them; fields left out take their defaults.
+        where: dotted path of `data`, for messages.
+
+    Raises:
+        UserError: a key is unknown or a value has the wrong type; the message names its path and the known keys.
+    """
+    _check(isinstance(data, dict), f"config {where or 'file'} must be a mapping of keys to values, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # pyrefly: ignore
+    for key in data:
+        path = f"{where}.{key}" if where else str(key)
+        _check(key in known, f"unknown config key '{path}'; known here: {', '.join(sorted(known))}")
+    values = {k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in data.items()}
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if origin is Literal:
+        _check(value in args, f"config key '{where}' must be one of {', '.join(map(str, args))}, got {value!r}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is tuple:
+        _check(isinstance(value, list | tuple), f"config key '{where}' must be a list, got {value!r}")
+        kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        _check(len(kinds) == len(value), f"config key '{where}' must have {len(kinds)} values, got {value!r}")
+        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    _check(right, f"config key '{where}' must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def save_yaml(config: Any, path: Path) -> None:
+    """Writes a config dataclass to `path` as plain YAML, replacing the file only when all of it is written."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    temporary.replace(path)
+
+
+def load_yaml(cls: type[T], path: Path) -> T:
+    """Reads a config dataclass from YAML.
+
+    Raises:
+        UserError: the file is missing or not valid YAML, a key is unknown, or a value has the wrong type.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no config at {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    try:
+        return from_dict(cls, data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""Video data: decoding, the store of frames that training reads, and the importers that fill it."""

@@ -1,0 +1,1 @@
+"""Ways to fill a data set: from video files and from games."""

@@ -1,0 +1,226 @@
+"""Video files in and out, by PyAV: frames at any rate and size, and files that browsers play."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.error
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from djinn.errors import UserError
+
+Fit = Literal["crop", "stretch"]
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif")
+_LONGEST_HOLD = 10.0
+"""Seconds that one frame may be shown; a longer gap between timestamps is taken as a jump of the clock."""
+_CLEAR = 256
+"""Small frames are enlarged to at least this many rows and columns for people."""
+
+
+class BrokenVideoError(UserError):
+    """A video file that cannot be read, or not to its end; the message names the file."""
+
+
+def read_video(
+    path: str | Path, fps: float, size: tuple[int, int], fit: Fit = "crop"
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Reads a video file at a given rate and size.
+
+    Frames are taken by their timestamps: the frame at time k / fps is the one that a player would show then, so files of any
+    constant or variable rate keep their speed. Where the source has fewer frames a second, frames repeat. Frames are
+    reduced with an area filter, and turned upright where the file says so.
+
+    Args:
+        path: the file.
+        fps: frames a second to return.
+        size: `(height, width)` of the frames to return.
+        fit: `crop` cuts the borders off to keep the proportions, `stretch` keeps the whole picture and distorts it.
+
+    Yields:
+        One frame after another.
+
+    Raises:
+        UserError: there is no such file.
+        BrokenVideoError: it is not a video, has no picture, is damaged or cut short (good frames were yielded before).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no video file at {path}")
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            for frame in _resampled(_timed(_video_stream(container, path)), fps):
+                yield _picture(frame, size, fit)
+                count += 1
+    except (av.error.FFmpegError, EOFError) as error:
+        reason = str(getattr(error, "strerror", "") or error)
+        if count:
+            raise BrokenVideoError(f"{path} is damaged or cut short after {count} frames ({reason})") from None
+        raise BrokenVideoError(f"{path} is not a video that can be read ({reason})") from None
+    if count == 0:
+        raise BrokenVideoError(f"{path} has no frames")
+
+
+def duration(path: str | Path) -> float | None:
+    """Seconds that a video file says it lasts; None where it does not say or cannot be opened."""
+    try:
+        with av.open(str(path)) as container:
+            return None if container.duration is None else container.duration / av.time_base
+    except (av.error.FFmpegError, OSError):
+        return None
+
+
+def write_video(
+    path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, exact: bool = False
+) -> None:
+    """Writes frames as `.mp4`, `.gif` or, side by side, as one `.png`; the file appears when it is complete.
+
+    Args:
+        path: file to write; its suffix chooses the format.
+        frames: the frames.
+        fps: frames a second.
+        exact: for `.mp4` only: keep the size and full colour (4:4:4), as good data for `djinn data import`. Browsers may not
+            play such a file; without it small frames are enlarged by a whole factor, so that pixels stay crisp in 4:2:0.
+
+    Raises:
+        UserError: the suffix is unknown, there are no frames, or the file cannot be written.
+    """
+    path = Path(path)
+    writers = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
+    if path.suffix.lower() not in writers:
+        raise UserError(f"cannot write video to {path.name}: name a file that ends in .mp4, .gif or .png")
+    if exact and path.suffix.lower() != ".mp4":
+        raise UserError(f"exact is for .mp4 only, not for {path.name}")
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
+        raise UserError(f"a video must be uint8 (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
+    with whole_file(path) as temporary:
+        if exact:
+            _write_mp4(temporary, frames, fps, exact=True)
+        else:
+            writers[path.suffix.lower()](temporary, frames, fps)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`, which takes the place of `path` when all went well and is removed otherwise.
+
+    Raises:
+        UserError: the file cannot be written, for instance because the disk is full.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except (OSError, av.error.FFmpegError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int = _CLEAR) -> UInt8[np.ndarray, "t kh kw 3"]:
+    """Repeats pixels by a whole factor until a frame has at least `least` rows and columns."""
+    factor = -(-least // min(frames.shape[1:3]))
+    return frames if factor <= 1 else frames.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def fit_picture(picture: Image.Image, size: tuple[int, int], fit: Fit = "crop") -> UInt8[np.ndarray, "h w 3"]:
+    """Brings a picture to `(height, width)` with an area filter; `fit` as for `read_video`."""
+    height, width = size
+    cover = _cover(picture.width, picture.height, size, fit)
+    return _centre(np.asarray(picture.convert("RGB").resize(cover, Image.Resampling.BOX)), height, width)
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            stream.thread_type = "AUTO"
+            return stream
+    raise BrokenVideoError(f"{path} has no video, only {'sound' if container.streams.audio else 'other data'}")
+
+
+def _timed(stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames with rising times in seconds, the first at 0; gaps and jumps of the clock are closed."""
+    step = float(1 / stream.average_rate) if stream.average_rate else 0.04
+    shift: float | None = None
+    last = -step
+    for frame in stream.container.decode(stream):  # pyrefly: ignore
+        time = last + step
+        if frame.time is not None:
+            shift = frame.time if shift is None else shift
+            if last < frame.time - shift <= last + _LONGEST_HOLD:
+                time = frame.time - shift
+            else:
+                shift = frame.time - time
+        yield time, frame
+        last = time
+
+
+def _resampled(timed: Iterator[tuple[float, av.VideoFrame]], fps: float) -> Iterator[av.VideoFrame]:
+    """The frame on show at each k / fps, up to the time of the last frame."""
+    slack = min(0.005, 0.1 / fps)
+    shown: av.VideoFrame | None = None
+    count = 0
+    for time, frame in timed:
+        while shown is not None and count / fps < time - slack:
+            yield shown
+            count += 1
+        shown, shown_at = frame, time
+    if shown is not None and count / fps <= shown_at + slack:
+        yield shown
+
+
+def _picture(frame: av.VideoFrame, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    height, width = size
+    quarters = round(frame.rotation / 90) % 4
+    if quarters % 2:
+        height, width = width, height
+    aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
+    cover = _cover(frame.width * float(aspect or 1), frame.height, (height, width), fit)
+    reduced = frame.reformat(*cover, format="rgb24", interpolation="AREA")
+    return np.ascontiguousarray(np.rot90(_centre(reduced.to_ndarray(), height, width), quarters))
+
+
+def _cover(width: float, height: float, size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """Width and height of the smallest picture of the same proportions that covers `size`."""
+    if fit == "stretch":
+        return size[1], size[0]
+    scale = max(size[1] / width, size[0] / height)
+    return max(size[1], round(width * scale)), max(size[0], round(height * scale))
+
+
+def _centre(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def _write_mp4(path: Path, frames: np.ndarray, fps: float, exact: bool = False) -> None:
+    if not exact:
+        frames = enlarge(frames)
+        frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv444p" if exact else "yuv420p"
+        stream.gop_size = 32
+        stream.options = {"crf": "12" if exact else "16", "preset": "slow" if exact else "medium"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+    images = [Image.fromarray(f).quantize(256, Image.Quantize.MEDIANCUT) for f in enlarge(frames)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=max(20, round(1000 / fps)), loop=0)
+
+
+def _write_png(path: Path, frames: np.ndarray, fps: float) -> None:
+    Image.fromarray(np.concatenate(list(frames), axis=1)).save(path)

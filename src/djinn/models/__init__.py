@@ -1,0 +1,17 @@
+"""The paper's three models, and the world that they make together."""
+
+from djinn.models.dynamics import DynamicsModel
+from djinn.models.latent_action import LatentActionModel, LatentActionOutput
+from djinn.models.tokenizer import TokenizerOutput, VideoTokenizer
+from djinn.models.world import World, build, find_world
+
+__all__ = [
+    "DynamicsModel",
+    "LatentActionModel",
+    "LatentActionOutput",
+    "TokenizerOutput",
+    "VideoTokenizer",
+    "World",
+    "build",
+    "find_world",
+]

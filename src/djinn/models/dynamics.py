@@ -1,0 +1,180 @@
+"""The dynamics model: the next frame's tokens by masked prediction, a MaskGIT over an ST-transformer (paper section 2.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from djinn.config import WorldConfig
+from djinn.nn import GridPosition, STTransformer, TimeCache
+from djinn.nn.st_transformer import init_linear
+
+
+class DynamicsModel(nn.Module):
+    """Predicts the masked tokens of a frame from its known tokens, the frames before it and the actions.
+
+    Masked tokens are predicted in place: frame t's hidden tokens at frame t, with action t-1, the one that leads to it.
+    The action is added to the frame's tokens (`action="add"`, the paper) or stands before them as one more token
+    (`"prepend"`); the first frame, which no action led to, has a learned one of its own in both.
+
+    Args:
+        config: the world's sizes.
+    """
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        sizes = config.dynamics
+        d, rows_columns = sizes.transformer.d_model, config.tokenizer_grid
+        self.config = sizes
+        self.window = config.frames
+        self.num_codes = config.tokenizer.quantizer.codes
+        self.embed = nn.Embedding(self.num_codes + 1, d)  # the last entry stands for a masked token
+        self.position = GridPosition(*rows_columns, d)
+        self.from_action = nn.Linear(config.latent_action.quantizer.dim, d)
+        self.no_action = nn.Parameter(torch.randn(d))
+        self.transformer = STTransformer(sizes.transformer)
+        self.to_logits = nn.Linear(d, self.num_codes)
+        self.from_action.apply(init_linear)
+        nn.init.normal_(self.to_logits.weight, std=0.5 * d**-0.5)
+        nn.init.zeros_(self.to_logits.bias)
+
+    def _embed(self, tokens: Tensor, masked: Tensor | None, action: Tensor) -> Tensor:
+        """Token embeddings of frames, with the embedded action `(b, t, d)` that led to each."""
+        if masked is not None:
+            tokens = torch.where(masked, self.num_codes, tokens)
+        x = self.position(self.embed(tokens))
+        action = action.to(x.dtype)[:, :, None]
+        return x + action if self.config.action == "add" else torch.cat([action, x], dim=2)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.to_logits(x if self.config.action == "add" else x[:, :, 1:])
+
+    def _actions(self, actions: Tensor) -> Tensor:
+        """Embeds the actions `(b, t-1, dim)` that led to frames 2..t, with the first frame's own before them."""
+        first = self.no_action.expand(actions.shape[0], 1, -1)
+        return torch.cat([first, self.from_action(actions).to(first.dtype)], dim=1)
+
+    def forward(
+        self, tokens: Int[Tensor, "b t n"], masked: Bool[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"]
+    ) -> Float[Tensor, "b t n v"]:
+        """Logits of every token of clips.
+
+        Args:
+            tokens: tokens; those under the mask are not looked at.
+            masked: which tokens are hidden.
+            actions: codes of the latent actions; action i moves frame i to frame i+1.
+        """
+        return self._logits(self.transformer(self._embed(tokens, masked, self._actions(actions))))
+
+    def extend(
+        self,
+        tokens: Int[Tensor, "b t n"],
+        masked: Bool[Tensor, "b t n"] | None,
+        actions: Float[Tensor, "b t d"],
+        cache: TimeCache,
+        first: int,
+    ) -> Float[Tensor, "b n v"]:
+        """Adds the next frames of a video to `cache` and returns the last one's logits; see `STTransformer.extend`.
+
+        Args:
+            tokens: tokens of the frames.
+            masked: which of them are hidden; None is none.
+            actions: codes of the actions that led to each of the frames; the very first frame's is not looked at.
+            cache: what the transformer keeps of earlier frames.
+            first: time of the first frame of `tokens`.
+        """
+        action = self.from_action(actions)
+        if first == 0:
+            action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
+        return self._logits(self.transformer.extend(self._embed(tokens, masked, action), cache, first)[:, -1:])[:, 0]
+
+    def loss(
+        self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Cross-entropy of the masked tokens of frames 2..t.
+
+        Args:
+            tokens: tokens of clips.
+            actions: codes of the latent actions, already cut off from the latent action model's gradient.
+            generator: draws the masks.
+
+        Returns:
+            The loss and what to log: cross-entropy and accuracy on masked tokens.
+        """
+        if self.config.masking == "clean_past":
+            logits, masked = self._clean_past(tokens, actions, generator)
+        elif self.config.masking == "per_frame":
+            past, masked = self._per_frame(tokens, generator)
+            logits = self(past, masked, actions)[:, 1:]
+        else:
+            masked = paper_mask(tokens.shape, generator, tokens.device)
+            logits = self(tokens, masked, actions)[:, 1:]
+        target, weight = tokens[:, 1:], masked[:, -logits.shape[1] :].float()
+        losses = F.cross_entropy(logits.float().flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
+        total = weight.sum().clamp_min(1)
+        loss = (losses * weight).sum() / total
+        with torch.no_grad():
+            accuracy = ((logits.argmax(-1) == target) * weight).sum() / total
+        return loss, {"ce": loss.detach(), "accuracy": accuracy}
+
+    def _clean_past(self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Logits of frames 2..t, each masked at a rate of its own and seeing the finished frames before it, as in play.
+
+        Finished and masked frames go through the transformer side by side: finished frames 1..t-1 see each other
+        causally; masked frame i sees finished frames 1..i-1 and itself.
+        """
+        b, t, n = tokens.shape
+        device = tokens.device
+        masked = frame_mask((b, t - 1, n), generator, device)
+        past = corrupt_tokens(tokens[:, :-1], self.config.corrupt, self.num_codes, generator)
+        action = self._actions(actions)
+        x = torch.cat(
+            [self._embed(past, None, action[:, :-1]), self._embed(tokens[:, 1:], masked, action[:, 1:])], dim=1
+        )
+        time = torch.arange(t - 1, device=device)
+        before = time[:, None] >= time  # masked frame i+1 sees finished frames up to i, just as finished frame i does
+        own = torch.eye(t - 1, dtype=torch.bool, device=device)
+        mask = torch.cat([torch.cat([before, torch.zeros_like(own)], 1), torch.cat([before, own], 1)])
+        x = self.transformer(x, times=torch.cat([time, time + 1]), mask=mask)
+        return self._logits(x[:, t - 1 :]), masked
+
+    def _per_frame(self, tokens: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Tokens and masks where the frames before a random cut are clean and those after it have a rate each."""
+        b, t, _ = tokens.shape
+        cut = torch.randint(1, t, (b, 1, 1), generator=generator, device=tokens.device)
+        hidden = torch.arange(t, device=tokens.device)[:, None] >= cut
+        masked = frame_mask(tokens.shape, generator, tokens.device) & hidden
+        past = corrupt_tokens(tokens, self.config.corrupt, self.num_codes, generator)
+        return torch.where(hidden, tokens, past), masked
+
+
+def paper_mask(shape: torch.Size, generator: torch.Generator | None, device: torch.device) -> Bool[Tensor, "b t n"]:
+    """The paper's mask: every frame but the first at one rate U(0.5, 1) per sample (section 2.1)."""
+    rate = 0.5 + 0.5 * torch.rand(shape[0], 1, 1, generator=generator, device=device)
+    masked = torch.rand(shape, generator=generator, device=device) < rate
+    masked[:, 0] = False
+    return masked
+
+
+def frame_mask(
+    shape: tuple[int, int, int] | torch.Size, generator: torch.Generator | None, device: torch.device
+) -> Bool[Tensor, "b t n"]:
+    """A mask with one rate per frame, distributed as MaskGIT meets it while it fills a frame: cos(pi/2 * U(0, 1))."""
+    rate = torch.cos(torch.rand(*shape[:2], 1, generator=generator, device=device) * (math.pi / 2))
+    return torch.rand(shape, generator=generator, device=device) < rate
+
+
+def corrupt_tokens(
+    tokens: Int[Tensor, "b t n"], most: float, codes: int, generator: torch.Generator | None
+) -> Int[Tensor, "b t n"]:
+    """Replaces tokens by random codes at a rate U(0, most) per sample: what play generates is not all right either."""
+    if most == 0:
+        return tokens
+    device = tokens.device
+    rate = most * torch.rand(tokens.shape[0], 1, 1, generator=generator, device=device)
+    hit = torch.rand(tokens.shape, generator=generator, device=device) < rate
+    return torch.where(hit, torch.randint(codes, tokens.shape, generator=generator, device=device), tokens)

@@ -1,0 +1,155 @@
+"""World folders on disk: `config.yaml`, `model.safetensors`, `actions.yaml`, `latent_action.safetensors`.
+
+Tensors are safetensors and the rest is plain YAML, so a world from a stranger can hold nothing that runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from djinn.config import WorldConfig, load_yaml, save_yaml
+from djinn.errors import UserError
+
+if TYPE_CHECKING:
+    from djinn.models.world import World
+
+SHIPPED = Path(__file__).parent.parent / "worlds"
+"""Worlds that come with the package, found by name."""
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+LATENT_ACTION = "latent_action."
+
+
+def find_world(path_or_name: str | Path) -> Path:
+    """The world folder that is meant by a world folder, a run folder or the name of a shipped world.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path_or_name)
+    for folder in (path, path / "world", SHIPPED / str(path_or_name)):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    shipped = sorted(p.parent.name for p in SHIPPED.glob("*/model.safetensors"))
+    names = f"; shipped worlds: {', '.join(shipped)}" if shipped else ""
+    if (path / "config.yaml").is_file():
+        raise UserError(f"{path} holds no finished world yet: train its world stage first (djinn train ... --out {path})")
+    if path.exists():
+        raise UserError(f"{path} is no world or run folder: it holds no model.safetensors{names}")
+    raise UserError(f"no world at {path}{names}")
+
+
+def save_world(world: World, folder: Path, dtype: str) -> None:
+    """Writes a world folder, replacing an older one only when the new one is complete.
+
+    Args:
+        world: what to save.
+        folder: where.
+        dtype: `fp16` or `fp32`; integers stay as they are.
+
+    Raises:
+        UserError: `dtype` is unknown, or `folder` holds something that is no world.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    folder = folder.absolute()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not empty and no world: give another folder")
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        state = {k: _narrow(v, DTYPES[dtype]) for k, v in world.state_dict().items()}
+        latent = {k.removeprefix(LATENT_ACTION): v for k, v in state.items() if k.startswith(LATENT_ACTION)}
+        save_yaml(world.config, fresh / "config.yaml")
+        save_file({k: v for k, v in state.items() if not k.startswith(LATENT_ACTION)}, fresh / "model.safetensors")
+        if latent:
+            save_file(latent, fresh / "latent_action.safetensors")
+        actions = [{"name": n, "keys": k} for n, k in zip(world.action_names, world.action_keys, strict=True)]
+        (fresh / "actions.yaml").write_text(yaml.safe_dump({"actions": actions}, sort_keys=False))
+        for extra in ("prompts", "README.md"):  # what belongs to the world and is not written by it
+            kept = folder / extra
+            if kept.is_dir():
+                shutil.copytree(kept, fresh / extra)
+            elif kept.is_file():
+                shutil.copy2(kept, fresh / extra)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+
+
+def load_world(folder: Path) -> World:
+    """Reads a world folder.
+
+    Raises:
+        UserError: a file is missing, broken or belongs to another world; the message names it and the key.
+    """
+    from djinn.models.latent_action import LatentActionModel
+    from djinn.models.world import World
+
+    config = load_yaml(WorldConfig, folder / "config.yaml")
+    latent_file = folder / "latent_action.safetensors"
+    world = World(config, LatentActionModel(config) if latent_file.is_file() else None)
+    own = {k: v for k, v in world.state_dict().items() if not k.startswith(LATENT_ACTION)}
+    load_tensors(world, own, folder / "model.safetensors", "")
+    if world.latent_action is not None:
+        load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file, "")
+    _load_actions(world, folder / "actions.yaml")
+    return world
+
+
+def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path, prefix: str) -> None:
+    """Fills `module` from a safetensors file that must hold exactly the tensors of `expected`.
+
+    Raises:
+        UserError: the file is broken, or a key is missing, unknown or of another shape; the message names it.
+    """
+    try:
+        found = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}): get the file again") from None
+    hint = "the file does not belong to the config.yaml beside it"
+    for key in expected.keys() - found.keys():
+        raise UserError(f"{path} lacks the tensor '{prefix}{key}': {hint}")
+    for key in found.keys() - expected.keys():
+        raise UserError(f"{path} has an unknown tensor '{prefix}{key}': {hint}")
+    for key, tensor in expected.items():
+        if tensor.shape != found[key].shape:
+            shapes = f"{tuple(found[key].shape)}, but the config asks for {tuple(tensor.shape)}"
+            raise UserError(f"{path}: tensor '{prefix}{key}' has shape {shapes}: {hint}")
+    with torch.no_grad():
+        for key, tensor in expected.items():
+            tensor.copy_(found[key])
+
+
+def _load_actions(world: World, path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        entries = yaml.safe_load(path.read_text())["actions"]
+        names = [str(entry["name"]) for entry in entries]
+        keys = [[str(key) for key in entry.get("keys", [])] for entry in entries]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is broken: it must be a list 'actions' with a name and keys for each") from None
+    if len(names) != world.num_actions:
+        raise UserError(f"{path} names {len(names)} actions, but the world has {world.num_actions}")
+    world.action_names, world.action_keys = names, keys

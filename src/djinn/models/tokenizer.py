@@ -1,0 +1,83 @@
+"""The video tokenizer: an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from djinn.config import WorldConfig
+from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, build_quantizer
+from djinn.nn.st_transformer import init_linear
+
+
+class TokenizerOutput(NamedTuple):
+    """What the tokenizer makes of a clip in training."""
+
+    reconstruction: Tensor
+    """Float `(b, t, h, w, 3)`, unbounded: the loss is the plain mean squared error; clamp to [0, 1] for showing."""
+    tokens: Tensor
+    """int64 `(b, t, n)`."""
+    loss: Tensor
+    """The quantizer's own loss."""
+    counts: Tensor
+    """How often each code was chosen."""
+
+
+class VideoTokenizer(nn.Module):
+    """Turns frames into discrete tokens and back, causally: token t depends on frames 1..t, frame t on tokens 1..t.
+
+    Because the decoder is causal, playing decodes the newest frame alone, with a cache of what came before.
+
+    Args:
+        config: the world's sizes.
+    """
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        sizes = config.tokenizer
+        rows, columns = config.tokenizer_grid
+        d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
+        self.window = config.frames
+        self.to_patches = ToPatches(sizes.patch, d_in)
+        self.encoder_position = GridPosition(rows, columns, d_in)
+        self.encoder = STTransformer(sizes.encoder)
+        self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
+        self.quantizer = build_quantizer(sizes.quantizer)
+        self.from_code = nn.Linear(sizes.quantizer.dim, d_out)
+        self.decoder_position = GridPosition(rows, columns, d_out)
+        self.decoder = STTransformer(sizes.decoder)
+        self.from_patches = FromPatches(sizes.patch, d_out, config.height, config.width)
+        for module in (self.to_patches, self.to_code, self.from_code, self.from_patches):
+            module.apply(init_linear)
+
+    def _to_vectors(self, video: Tensor) -> Tensor:
+        return self.to_code(self.encoder(self.encoder_position(self.to_patches(video))))
+
+    def encode(self, video: Float[Tensor, "b t h w 3"]) -> Int[Tensor, "b t n"]:
+        """Tokens of clips with pixels in [0, 1]."""
+        return self.quantizer(self._to_vectors(video)).indices
+
+    def decode(
+        self, tokens: Int[Tensor, "b t n"], cache: TimeCache | None = None, first: int = 0
+    ) -> Float[Tensor, "b t h w 3"]:
+        """Pixels in [0, 1] of tokens.
+
+        Args:
+            tokens: tokens of whole clips or, with a cache, of the next frames.
+            cache: what the decoder keeps of earlier frames; the new ones are added.
+            first: with a cache, the time of the first frame of `tokens`.
+        """
+        return self._to_pixels(self.quantizer.lookup(tokens), cache, first).clamp(0, 1)
+
+    def _to_pixels(self, codes: Tensor, cache: TimeCache | None = None, first: int = 0) -> Tensor:
+        x = self.decoder_position(self.from_code(codes))
+        x = self.decoder(x) if cache is None else self.decoder.extend(x, cache, first)
+        return (self.from_patches(x).float() + 1) / 2
+
+    def forward(self, video: Float[Tensor, "b t h w 3"]) -> TokenizerOutput:
+        """Reconstructs clips through the codebook, for training."""
+        quantized = self.quantizer(self._to_vectors(video))
+        pixels = self._to_pixels(quantized.vectors)
+        return TokenizerOutput(pixels, quantized.indices, quantized.loss, quantized.counts)

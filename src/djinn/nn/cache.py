@@ -1,0 +1,100 @@
+"""Keys and values of past frames, so that a new frame never recomputes its past.
+
+Attention over time is causal and attention over space stays inside a frame, so what a finished frame contributed never
+changes. The slots form a ring: frame `t` lives in slot `t % slots`, and because positions are relative (rotary) the
+order of the slots does not matter and nothing moves when the oldest frame leaves the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class CacheLayer:
+    """One temporal attention's keys and values, `(b, n, h, slots, k)`; allocated at the first write."""
+
+    slots: int
+    positions: tuple[int, ...] = ()
+    """Slots that the next write fills, one for each of its frames."""
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    def write(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the frames of `k` and `v` `(b, n, h, t, k)` and returns all slots."""
+        if self.keys is None or self.values is None:
+            self.keys = k.new_zeros(*k.shape[:3], self.slots, k.shape[4])
+            self.values = torch.zeros_like(self.keys)
+        for frame, slot in enumerate(self.positions):
+            self.keys[:, :, :, slot] = k[:, :, :, frame]
+            self.values[:, :, :, slot] = v[:, :, :, frame]
+        return self.keys, self.values
+
+
+@dataclass
+class TimeCache:
+    """The cache of one `STTransformer`: a ring of `window + 1` slots for every temporal attention.
+
+    The spare slot lets two neighbouring frames go through the model together: the last finished frame, whose window still
+    reaches the oldest slot, and the one that is being made.
+    """
+
+    window: int
+    """A frame sees itself and the `window - 1` frames before it."""
+    layers: list[CacheLayer] = field(default_factory=list)
+
+    @property
+    def slots(self) -> int:
+        """Number of slots of the ring."""
+        return self.window + 1
+
+    def place(self, attentions: int, first: int, frames: int, device: torch.device) -> Tensor:
+        """Prepares the slots for frames `first .. first + frames - 1` and says what each of them sees.
+
+        Args:
+            attentions: number of temporal attentions of the transformer.
+            first: time of the first frame.
+            frames: how many frames come next; more than two only while the ring is not full.
+            device: where the mask is needed.
+
+        Returns:
+            A bool mask `(frames, slots)`, true where the frame (row) sees the frame held by the slot (column).
+        """
+        last = first + frames - 1
+        assert frames <= 2 or last < self.slots
+        slot = torch.arange(self.slots, device=device)
+        held = last - (last - slot) % self.slots  # the newest frame that lives in each slot, negative where none does
+        time = torch.arange(first, last + 1, device=device)
+        while len(self.layers) < attentions:
+            self.layers.append(CacheLayer(self.slots))
+        for layer in self.layers:
+            layer.positions = tuple(t % self.slots for t in range(first, last + 1))
+        return (held >= 0) & (held <= time[:, None]) & (held > time[:, None] - self.window)
+
+    def snapshot(self, time: int) -> list[tuple[Tensor, Tensor]]:
+        """Copies what the slot of frame `time` holds of an older frame, to be put back by `restore`; nothing if none."""
+        if time < self.slots:
+            return []
+        s = time % self.slots
+        full = [(c.keys, c.values) for c in self.layers]
+        return [(k[:, :, :, s].clone(), v[:, :, :, s].clone()) for k, v in full if k is not None and v is not None]
+
+    def restore(self, time: int, saved: list[tuple[Tensor, Tensor]]) -> None:
+        """Puts back what `snapshot` copied."""
+        s = time % self.slots
+        for layer, (keys, values) in zip(self.layers, saved, strict=False):
+            assert layer.keys is not None and layer.values is not None
+            layer.keys[:, :, :, s] = keys
+            layer.values[:, :, :, s] = values
+
+    def clone(self) -> TimeCache:
+        """An independent copy."""
+        copy = TimeCache(self.window)
+        for layer in self.layers:
+            keys = None if layer.keys is None else layer.keys.clone()
+            values = None if layer.values is None else layer.values.clone()
+            copy.layers.append(CacheLayer(layer.slots, layer.positions, keys, values))
+        return copy

@@ -1,0 +1,116 @@
+"""The spatiotemporal transformer that every model of the paper is made of (section 2, Figure 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from djinn.config import TransformerConfig
+from djinn.nn.attention import SpatialAttention, TemporalAttention, rotary_table
+from djinn.nn.cache import CacheLayer, TimeCache
+
+
+class STBlock(nn.Module):
+    """Spatial attention, temporal attention, one feed-forward layer, each pre-normed with a residual around it.
+
+    The paper leaves out the feed-forward layer after the spatial attention and spends its budget elsewhere (section 2). Its
+    activation is not stated; here it is the squared ReLU (So et al. 2021), the cheapest that learns as well.
+    """
+
+    def __init__(self, config: TransformerConfig, *, attends_time: bool = True) -> None:
+        super().__init__()
+        d, hidden = config.d_model, round(config.d_model * config.ffn_mult)
+        self.space_norm = nn.LayerNorm(d, bias=False)
+        self.space = SpatialAttention(d, config.heads, config.head_dim)
+        self.time_norm = nn.LayerNorm(d, bias=False) if attends_time else None
+        self.time = TemporalAttention(d, config.heads, config.head_dim) if attends_time else None
+        self.ffn_norm = nn.LayerNorm(d, bias=False)
+        self.ffn_in = nn.Linear(d, hidden, bias=False)
+        self.ffn_out = nn.Linear(hidden, d, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t n d"],
+        rotary: Float[Tensor, "2 t k"],
+        mask: Bool[Tensor, "t s"] | None = None,
+        cache: CacheLayer | None = None,
+    ) -> Float[Tensor, "b t n d"]:
+        """Arguments as of `TemporalAttention`."""
+        x = x + self.space(self.space_norm(x))
+        if self.time is not None and self.time_norm is not None:
+            x = x + self.time(self.time_norm(x), rotary, mask, cache)
+        return x + self.ffn_out(F.relu(self.ffn_in(self.ffn_norm(x))).square())
+
+
+class STTransformer(nn.Module):
+    """A stack of `STBlock` and a final norm: linear in the number of frames, causal in time.
+
+    Args:
+        config: its size.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(
+            STBlock(config, attends_time=i % config.time_every == 0) for i in range(config.blocks)
+        )
+        self.norm = nn.LayerNorm(config.d_model, bias=False)
+        self.apply(init_linear)
+        for block in self.blocks:  # a residual stream keeps its scale however deep it is
+            for layer in (block.space.out, block.time.out if block.time is not None else None, block.ffn_out):
+                if layer is not None:
+                    nn.init.normal_(layer.weight, std=(3 * config.blocks * layer.in_features) ** -0.5)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t n d"],
+        *,
+        times: Int[Tensor, "t"] | None = None,
+        mask: Bool[Tensor, "t t"] | None = None,
+    ) -> Float[Tensor, "b t n d"]:
+        """Transforms whole clips.
+
+        Args:
+            x: tokens of t frames.
+            times: time of each frame; 0, 1, 2, ... by default.
+            mask: which frames (columns) a frame (row) sees over time; causal by default.
+        """
+        if times is None:
+            times = torch.arange(x.shape[1], device=x.device)
+        rotary = rotary_table(times, self.config.head_dim)
+        for block in self.blocks:
+            x = block(x, rotary, mask)
+        return self.norm(x)
+
+    def extend(self, x: Float[Tensor, "b t n d"], cache: TimeCache, first: int) -> Float[Tensor, "b t n d"]:
+        """Transforms the next frames of a video whose earlier frames are in `cache`, and adds them to it.
+
+        Equal to `forward` on the whole video as long as that fits the cache's window. Calling it again with the same
+        `first` replaces those frames. Past the window a frame sees the last `window` frames only; their cached keys still
+        carry what they saw of frames that have left since.
+
+        Args:
+            x: tokens of the next frames; more than two only while the ring is not full.
+            cache: keys and values of earlier frames.
+            first: time of the first frame of `x`.
+        """
+        attending = sum(block.time is not None for block in self.blocks)
+        mask = cache.place(attending, first, x.shape[1], x.device)
+        times = torch.arange(first, first + x.shape[1], device=x.device)
+        rotary = rotary_table(times, self.config.head_dim)
+        layers = iter(cache.layers)
+        for block in self.blocks:
+            x = block(x, rotary, mask, next(layers) if block.time is not None else None)
+        return self.norm(x)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Gives a linear layer or patch convolution weights that keep the scale of what passes through."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        nn.init.normal_(module.weight, std=fan_in**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,67 @@
+// From keys and fingers to the action that is held.
+
+const WASD = { KeyW: "arrowup", KeyA: "arrowleft", KeyS: "arrowdown", KeyD: "arrowright" };
+const ARROWS = ["arrowleft", "arrowright", "arrowup", "arrowdown"];
+const CAPS = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣", enter: "⏎", escape: "esc", shift: "⇧" };
+
+/** One spelling for a key: "Left", "ArrowLeft" and "arrowleft" are the same. */
+export function spell(name) {
+  let key = String(name).toLowerCase();
+  if (key === "space" || key === "spacebar") key = " ";
+  if (["left", "right", "up", "down"].includes(key)) key = `arrow${key}`;
+  return key.replace(/^key([a-z])$/, "$1").replace(/^digit(\d)$/, "$1");
+}
+
+export const cap = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
+
+/** The number key of an action: 1 to 9, then 0; further actions have none. */
+export const digit = (index) => (index < 9 ? String(index + 1) : index === 9 ? "0" : null);
+
+/** Keys of every action beside its number key. A world that names none gets the arrow keys for its first actions. */
+export function keysOf(actions) {
+  const named = actions.map((action) => (action.keys ?? []).map(spell));
+  if (named.some((keys) => keys.length)) return named;
+  return actions.map((_, index) => (ARROWS[index] ? [ARROWS[index]] : []));
+}
+
+/** The action a keyboard event asks for, or null. Digits count by position, so that every layout has them. */
+export function actionOf(event, keys) {
+  const number = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1] ?? (/^\d$/.test(event.key) ? event.key : null);
+  for (const key of [spell(event.key), number, WASD[event.code]]) {
+    if (key === null || key === undefined) continue;
+    const named = keys.findIndex((list) => list.includes(key));
+    if (named >= 0) return named;
+    const index = key === number ? (Number(key) + 9) % 10 : -1;
+    if (index >= 0 && index < keys.length) return index;
+  }
+  return null;
+}
+
+/** What is held down now: the newest wins, and when it is let go the one before it counts again. */
+export class Held {
+  constructor(change) {
+    this.sources = new Map();
+    this.change = change;
+  }
+
+  get action() {
+    return [...this.sources.values()].at(-1) ?? null;
+  }
+
+  press(source, action) {
+    this.sources.delete(source);
+    this.sources.set(source, action);
+    this.change(this.action, true);
+  }
+
+  let(source) {
+    if (this.sources.delete(source)) this.change(this.action, false);
+  }
+
+  clear() {
+    if (this.sources.size) {
+      this.sources.clear();
+      this.change(null, false);
+    }
+  }
+}

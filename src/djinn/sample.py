@@ -1,0 +1,141 @@
+"""`djinn sample`: a picture and a list of actions make a video."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from djinn.config import SamplerConfig
+from djinn.errors import UserError
+from djinn.generate.session import Session
+from djinn.models.world import World
+from djinn.play.pictures import read_picture
+
+MOST_FRAMES = 100_000
+
+
+def sample(
+    world: str | Path,
+    image: Path,
+    actions: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    temperature: float | None = None,
+    fps: float | None = None,
+    device: str | None = None,
+) -> None:
+    """Plays a world through a list of actions and writes the video.
+
+    Args:
+        world: a world folder, a run folder, or the name of a shipped world.
+        image: picture to start from.
+        actions: as of `parse_actions`.
+        out: video file: `.mp4`, `.gif` or `.png`.
+        seed: of everything random.
+        steps: MaskGIT steps a frame; the world's own by default.
+        temperature: of the token draw; the world's own by default.
+        fps: frames a second of the video; the world's own by default.
+        device: where to compute; CUDA where there is one, by default.
+
+    Raises:
+        UserError: the world, the picture or an action is not what it should be, or the video cannot be written.
+    """
+    from djinn.data.video import write_video
+
+    chosen = parse_actions(actions)
+    if out.suffix.lower() not in (".mp4", ".gif", ".png"):
+        raise UserError(f"cannot write video to {out}: name a file that ends in .mp4, .gif or .png")
+    if fps is not None and fps <= 0:
+        raise UserError(f"fps must be positive, got {fps:g}")
+    loaded = World.from_pretrained(world, check_device(device))
+    loaded.check_actions(torch.tensor(chosen))
+    session = Session(
+        loaded, read_image(image, loaded), sampler=adjust(loaded.config.sampler, steps, temperature), seed=seed
+    )
+    frames = [session.frame[0]]
+    for action in tqdm(chosen, desc="sampling", unit=" frames", leave=False):
+        frames.append(session.step(action)[0])
+    write_video(out, np.stack(frames), fps or loaded.config.fps)
+    print(f"wrote {len(frames)} frames to {out}")
+
+
+def parse_actions(text: str) -> list[int]:
+    """Reads actions such as `0,0,3x10,2`, where `3x10` stands for ten times action 3.
+
+    Raises:
+        UserError: it is not such a list.
+    """
+    actions: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:x(\d{1,9}))?\s*", part)
+        if not match:
+            raise UserError(f"actions must be numbers with commas between, for instance 0,0,3,3 or 0x5,3x10, got '{text}'")
+        if len(actions) + int(match[2] or 1) > MOST_FRAMES:
+            raise UserError(f"at most {MOST_FRAMES:,} frames can be sampled in one go: give fewer actions")
+        actions += [int(match[1])] * int(match[2] or 1)
+    return actions
+
+
+def read_image(path: Path, world: World | None = None) -> np.ndarray:
+    """Reads a picture of a limited size and makes it a prompt.
+
+    Args:
+        path: PNG, JPEG or WebP file.
+        world: whose frame to crop and resize it to; without one it keeps its size.
+
+    Returns:
+        uint8 `(H, W, 3)`.
+
+    Raises:
+        UserError: there is no such file, it is no picture, or it is too large.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no picture at {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: give a PNG, JPEG or WebP file") from None
+    try:
+        return read_picture(data, world.fit_image if world is not None else _as_it_is)
+    except UserError as error:
+        raise UserError(f"{path}: {error}".rstrip(".")) from None
+
+
+def adjust(sampler: SamplerConfig, steps: int | None, temperature: float | None) -> SamplerConfig:
+    """A sampler with other steps or another temperature, where given."""
+    if steps is not None:
+        sampler = dataclasses.replace(sampler, steps=steps)
+    if temperature is not None:
+        sampler = dataclasses.replace(sampler, temperature=temperature)
+    return sampler
+
+
+def check_device(name: str | None) -> str | None:
+    """Returns the name of a device that is there.
+
+    Raises:
+        UserError: there is no such device on this machine.
+    """
+    if name is None:
+        return None
+    try:
+        kind = torch.device(name)
+        there = kind.type == "cpu" or torch.zeros(1, device=kind).device.type == kind.type
+    except (RuntimeError, AssertionError):
+        there = False
+    if not there:
+        has = "cpu and cuda" if torch.cuda.is_available() else "cpu only"
+        raise UserError(f"no device '{name}' on this machine: torch sees {has}")
+    return name
+
+
+def _as_it_is(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,319 @@
+"""A whole run: its folder, both stages one after the other, and a few words in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from djinn.config import TrainConfig, load_yaml, save_yaml, to_dict
+from djinn.data.dataset import Clips, Dataset
+from djinn.data.loader import Loader
+from djinn.errors import UserError
+from djinn.models import VideoTokenizer
+from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint, room_for
+from djinn.train.diagnose import in_words
+from djinn.train.distributed import Ranks, pick_device, process_group
+from djinn.train.log import Metrics, open_sinks, read_metrics
+from djinn.train.precision import compile_blocks
+from djinn.train.stages import GREEDY_STEPS, TokenizerStage, WorldStage
+from djinn.train.tokens import TokenCache, fingerprint, open_cache
+from djinn.train.trainer import Stage, Trainer
+
+StageName = Literal["all", "tokenizer", "world"]
+CONFIG, DATASET, LOCK = "config.yaml", "dataset.txt", ".lock"
+
+
+def train(
+    dataset_path: str | Path,
+    out: str | Path,
+    config: TrainConfig,
+    stage: StageName = "all",
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    device: torch.device | str | None = None,
+) -> dict[str, float]:
+    """Trains a world on a data set, into a run folder that can be played from while the world stage goes on.
+
+    Called again with the same arguments it continues where it was stopped, and does nothing where all is done. The tokenizer
+    is final from the first step of the world stage on.
+
+    Args:
+        dataset_path: a data set of `djinn data import`.
+        out: the run folder: `config.yaml`, `metrics.jsonl`, `pictures/`, `world/`, and each stage's checkpoint.
+        config: sizes and settings.
+        stage: both stages, or one of them.
+        minutes: training minutes in all; see `with_limits`.
+        steps: optimizer steps of each stage; see `with_limits`.
+        device: where to train; this rank's GPU if there is one, by default.
+
+    Returns:
+        The figures of the last evaluation of the last stage that was asked for.
+
+    Raises:
+        UserError: the data set, the run folder or the config do not fit.
+        Stopped: after Ctrl-C or SIGTERM, with everything saved.
+    """
+    config = with_limits(config, stage, minutes=minutes, steps=steps)
+    out = Path(out)
+    with process_group() as ranks:
+        dataset = Dataset.open(dataset_path)
+        check_size(dataset, config)
+        clips = dataset.clips("train", config.world.frames, max(1, config.world.frames // 2))
+        val = _held_out(dataset, config.world.frames, ranks)
+        place = pick_device(ranks) if device is None else torch.device(device)
+        with _folder(out, dataset, config, ranks):
+            sinks = open_sinks(config.sinks, out, to_dict(config)) if ranks.first else []
+            metrics = Metrics(out, sinks)
+            try:
+                job = _Job(out, dataset, config, clips, val, place, ranks, metrics)
+                if stage != "world":
+                    job.train_tokenizer(alone=stage == "tokenizer")
+                if stage != "tokenizer":
+                    job.train_world()
+            finally:
+                metrics.close()
+        if ranks.first:
+            print(summary(out))
+    return last_figures(out, "tokenizer" if stage == "tokenizer" else "world")
+
+
+def with_limits(
+    config: TrainConfig, stage: StageName = "all", *, minutes: float | None = None, steps: int | None = None
+) -> TrainConfig:
+    """The config with a limit on a whole run.
+
+    Args:
+        config: what to change.
+        stage: what is to be trained.
+        minutes: training minutes, shared by `tokenizer_share` where both stages are trained.
+        steps: optimizer steps of each stage that is trained.
+
+    Raises:
+        UserError: a limit is not positive.
+    """
+    tokenizer, dynamics = config.tokenizer, config.dynamics
+    if minutes is not None:
+        share = config.tokenizer_share if stage == "all" else 1.0
+        tokenizer = dataclasses.replace(tokenizer, minutes=minutes * share)
+        dynamics = dataclasses.replace(dynamics, minutes=minutes * (1 - share if stage == "all" else 1))
+    if steps is not None:
+        tokenizer = dataclasses.replace(tokenizer, steps=steps)
+        dynamics = dataclasses.replace(dynamics, steps=steps)
+    return dataclasses.replace(
+        config,
+        tokenizer=config.tokenizer if stage == "world" else tokenizer,
+        dynamics=config.dynamics if stage == "tokenizer" else dynamics,
+    )
+
+
+def check_size(dataset: Dataset, config: TrainConfig) -> None:
+    """Refuses a data set whose frames are not of the world's size.
+
+    Raises:
+        UserError: naming both sizes and the two remedies.
+    """
+    world = config.world
+    if (dataset.height, dataset.width) != (world.height, world.width):
+        raise UserError(
+            f"the frames of {dataset.path} are {dataset.width}x{dataset.height}, but the world is to be "
+            f"{world.width}x{world.height}: pass --world.width {dataset.width} --world.height {dataset.height}, "
+            f"or import the videos with --size {world.width}x{world.height}"
+        )
+
+
+def _held_out(dataset: Dataset, frames: int, ranks: Ranks) -> Clips:
+    try:
+        return dataset.clips("val", frames, frames)
+    except UserError as error:
+        if ranks.first:
+            print(f"no held-out clips ({error}): figures are taken on training clips", file=sys.stderr)
+        return dataset.clips("train", frames, frames)
+
+
+@contextmanager
+def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Prepares the run folder, and keeps other processes from training in it meanwhile."""
+    if not ranks.first:
+        ranks.wait()
+        yield
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if (out.exists() and not out.is_dir()) or (names - {LOCK} and CONFIG not in names):
+        raise UserError(f"{out} exists and is not a run folder: pass another --out")
+    with room_for(f"the run folder {out}", "nothing was changed"):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = open(out / LOCK, "w")
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"cannot write to {out} ({error.strerror}): pass another --out") from None
+    with lock:
+        _lock(lock.fileno(), out)
+        if CONFIG in names:
+            check_same(to_dict(load_yaml(TrainConfig, out / CONFIG)), to_dict(config), out)
+        if DATASET in names:
+            text = (out / DATASET).read_text(encoding="utf-8")
+            if dataset.identity not in text:
+                was = text.splitlines()[0] if text else "another one"
+                raise UserError(
+                    f"the run in {out} began with another data set ({was}) than {dataset.path}: "
+                    "continue it with that, or start a new run with another --out"
+                )
+        with room_for(str(out / CONFIG), "nothing was changed"):
+            save_yaml(config, out / CONFIG)
+            if DATASET not in names:
+                (out / DATASET).write_text(f"{dataset.path.resolve()}\n{dataset.identity}\n", encoding="utf-8")
+        ranks.wait()
+        yield
+
+
+def _lock(handle: int, out: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not a Unix: two runs in one folder are not noticed there
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"another process is training in {out}: stop it first, or pass another --out") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    out: Path
+    dataset: Dataset
+    config: TrainConfig
+    clips: Clips
+    val: Clips
+    device: torch.device
+    ranks: Ranks
+    metrics: Metrics
+
+    def train_tokenizer(self, alone: bool) -> None:
+        """Trains the tokenizer unless a world was already begun over it."""
+        begun = checkpoint_path(self.out, "world").exists()
+        if begun and not alone:
+            return
+        torch.manual_seed(self.config.seed)
+        stage = TokenizerStage(self.config, self.val, self.device)
+        trainer = self._trainer(stage, {})
+        if begun:
+            trainer.resume()
+            if not trainer.finished:
+                raise UserError(
+                    f"the world stage in {self.out} is already built on its tokenizer, which cannot be trained any further: "
+                    "go on with --stage world, or start a new run with another --out"
+                )
+        trainer.run()
+
+    def train_world(self) -> None:
+        """Trains latent actions and dynamics, and exports the world."""
+        tokenizer = load_tokenizer(self.out, self.config, self.device)
+        weights = fingerprint(tokenizer)
+        cache = self._cache(fingerprint(tokenizer, self.dataset.identity, self.clips.frames, self.clips.stride))
+        torch.manual_seed(self.config.seed)
+        stage = WorldStage(self.config, tokenizer, self.val, self.device, cache)
+        if cache is None:
+            compile_blocks(tokenizer, self.device, self.config.compile)
+        trainer = self._trainer(stage, {"tokenizer weights": weights})
+        trainer.run()
+        if self.ranks.first:
+            trainer.export_if_missing(self.out / "world" / "model.safetensors")
+            if cache is not None:
+                cache.remove()
+
+    def _cache(self, key: str) -> TokenCache | None:
+        world = self.config.world
+
+        def find(make: bool) -> TokenCache | None:
+            return open_cache(
+                self.out / "tokens",
+                key,
+                (len(self.clips), world.frames, world.tokens_per_frame),
+                world.tokenizer.quantizer.codes,
+                say=lambda text: print(text, file=sys.stderr),
+                make=make,
+            )
+
+        mine = find(make=True) if self.ranks.first else None
+        self.ranks.wait()
+        return mine if self.ranks.first else find(make=False)
+
+    def _trainer(self, stage: Stage, depends: dict[str, str]) -> Trainer:
+        config = self.config.tokenizer if stage.name == "tokenizer" else self.config.dynamics
+        return Trainer(
+            stage,
+            config,
+            self.config,
+            self._loaders(config.batch),
+            self.out,
+            metrics=self.metrics,
+            ranks=self.ranks,
+            depends={"data": self.dataset.identity, **depends},
+        )
+
+    def _loaders(self, batch: int) -> Callable[[int], Loader]:
+        return lambda position: Loader(
+            self.clips,
+            batch,
+            seed=self.config.seed,
+            position=position,
+            rank=self.ranks.rank,
+            ranks=self.ranks.count,
+            pin_memory=self.device.type == "cuda",
+        )
+
+
+def load_tokenizer(run: Path, config: TrainConfig, device: torch.device | str = "cpu") -> VideoTokenizer:
+    """The tokenizer that a run has trained so far, frozen; its averaged weights where they are kept.
+
+    Raises:
+        UserError: there is none yet, or its checkpoint is damaged.
+    """
+    path = checkpoint_path(run, "tokenizer")
+    if not path.exists():
+        raise UserError(f"{run} has no tokenizer yet: train it first with --stage tokenizer, or both with --stage all")
+    state = load_checkpoint(path, "tokenizer")
+    tokenizer = VideoTokenizer(config.world)
+    averaged = state["ema"]["average"] if state["ema"] is not None else {}
+    try:
+        tokenizer.load_state_dict({**state["model"], **averaged})
+    except RuntimeError:
+        raise UserError(f"{path} holds a tokenizer of other sizes than the config: pass another --out") from None
+    return tokenizer.to(device).requires_grad_(False).eval()
+
+
+def last_figures(run: Path, stage: str) -> dict[str, float]:
+    """Figures of the last evaluation of a stage, with its step; empty if there was none."""
+    for record in reversed(read_metrics(run)):
+        if record["stage"] == stage and "val_clips" in record:
+            return {k: v for k, v in record.items() if k != "stage"}
+    return {}
+
+
+def summary(run: Path) -> str:
+    """A few lines on what a run has reached, from its last evaluations."""
+    lines = []
+    tokenizer = last_figures(run, "tokenizer")
+    if tokenizer:
+        lines.append(
+            f"tokenizer: {tokenizer['val_psnr']:.1f} dB PSNR, {tokenizer['val_code_use']:.0%} of the codes occur "
+            f"(step {tokenizer['step']}, {tokenizer['val_clips']} held-out clips)"
+        )
+    world = last_figures(run, "world")
+    if world:
+        lines += [
+            f"world: next frame {world['val_lam_psnr']:.1f} dB with inferred actions, {world['val_lam_random_psnr']:.1f} with "
+            f"random ones, {world['val_lam_repeat_psnr']:.1f} by repeating the last frame",
+            f"       roll-outs from one frame over {world['val_frames']} frames: {world['val_rollout_psnr']:.1f} dB with "
+            f"inferred actions, {world['val_rollout_random_psnr']:.1f} with random ones "
+            f"(step {world['step']}, {world['val_clips']} held-out clips, at most {GREEDY_STEPS} greedy MaskGIT steps)",
+            f"{in_words(world['val_gain'])}: {world['val_gain']:+.2f} dB, {world['val_actions_used']:.0f} of them in use",
+        ]
+    return "\n".join(lines)
