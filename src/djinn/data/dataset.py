@@ -6,8 +6,8 @@ A data set is a folder::
     frames-00000.npy      uint8 (F, H, W, 3), about 512 MB each
     actions-00000.npy     int16 (F,), only where true actions are known
 
-An episode is an unbroken run of frames inside one shard. Action t moves frame t to frame t + 1, and -1 stands at an episode's
-last frame. True actions are kept for measuring only; training batches do not hold them.
+An episode is an unbroken run of frames inside one shard. Action t moves frame t to frame t + 1, and -1 stands at an
+episode's last frame. True actions are kept for measuring only; training batches do not hold them.
 Splits are properties of episodes, given by level or by file, so that neighbouring clips are never in two splits.
 """
 
@@ -81,7 +81,7 @@ class Dataset:
             shards = [_open_shard(path, s, shape) for s in index["shards"]]
             dataset = cls(path, index, shards)
             sound = all(
-                0 <= e.shard < len(shards) and 0 <= e.start and e.start + e.length <= len(shards[e.shard].frames)
+                0 <= e.shard < len(shards) and e.start >= 0 and e.start + e.length <= len(shards[e.shard].frames)
                 for e in dataset.episodes
             )
         except (KeyError, TypeError) as error:
@@ -115,7 +115,7 @@ class Dataset:
         """All frames of an episode as a read-only view on the disk."""
         return self._shards[episode.shard].frames[episode.start : episode.start + episode.length]
 
-    def read_actions(self, episode: Episode) -> Int16[np.ndarray, "f-1"] | None:
+    def read_actions(self, episode: Episode) -> Int16[np.ndarray, " f-1"] | None:
         """The true actions of an episode, or None where they are not known."""
         actions = self._shards[episode.shard].actions
         return None if actions is None else actions[episode.start : episode.start + episode.length - 1]
@@ -167,7 +167,7 @@ class Clips:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def batch(self, indices: Int64[np.ndarray, "b"]) -> UInt8[np.ndarray, "b t h w 3"]:
+    def batch(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b t h w 3"]:
         """Reads clips.
 
         Raises:
@@ -179,7 +179,7 @@ class Clips:
             out[row] = self.dataset._shards[shard].frames[start : start + self.frames]
         return out
 
-    def actions(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b t-1"] | None:
+    def actions(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, "b t-1"] | None:
         """True actions of clips, for measuring only, or None where the data set has none."""
         if not self.dataset.has_actions:
             return None
@@ -190,11 +190,11 @@ class Clips:
             out[row] = actions[start : start + self.frames - 1]
         return out
 
-    def first_frames(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+    def first_frames(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Number of each clip's first frame, counted through all shards in order: a key for caches of tokens."""
         return np.array([self._offset[shard] + start for shard, start in self._places(indices)], dtype=np.int64)
 
-    def episode_of(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+    def episode_of(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Index in `self.episodes` of each clip's episode."""
         return np.searchsorted(self._ends, self._checked(indices), side="right")
 
@@ -225,7 +225,8 @@ def _read_index(path: Path) -> dict[str, Any]:
         raise UserError(f"{path / INDEX} is not the index of a Djinn data set")
     if index.get("version") != VERSION:
         raise UserError(
-            f"{path} has data set version {index.get('version')}, this Djinn reads version {VERSION}: import the data again"
+            f"{path} is a data set of version {index.get('version')} and this Djinn reads version {VERSION}: "
+            "import the data again"
         )
     return index
 

@@ -1,7 +1,7 @@
 """Batches of clips in an order that depends on the seed and the position only.
 
-The whole state is one integer, the number of global batches taken. A run that stops and goes on at its position sees the
-batches it would have seen, with any number of ranks.
+The whole state is one integer, the number of global batches taken. A run that stops and goes on at its position sees
+the batches it would have seen, with any number of ranks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ClipSource(Protocol):
         """Number of clips."""
         ...
 
-    def batch(self, indices: Int64[np.ndarray, "b"]) -> UInt8[np.ndarray, "b t h w 3"]:
+    def batch(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b t h w 3"]:
         """Reads clips."""
         ...
 
@@ -38,7 +38,7 @@ class ClipSource(Protocol):
 class LoaderBatch:
     """Clips of one step, the part of one rank."""
 
-    indices: Int64[Tensor, "b"]
+    indices: Int64[Tensor, " b"]
     """Numbers of the clips in their `Clips`, as a key to true actions and cached tokens."""
     video: UInt8[Tensor, "b t h w 3"]
 
@@ -49,9 +49,9 @@ class LoaderBatch:
 class Order:
     """Which clips are in which global batch.
 
-    Every epoch is a new permutation of all clips; what does not fill a batch at its end is left out of that epoch. With fewer
-    clips than a batch holds, batches are cut from endless epochs instead, so that clips repeat in a batch as
-    evenly as can be.
+    Every epoch is a new permutation of all clips; what does not fill a batch at its end is left out of that epoch. With
+    fewer clips than a batch holds, batches are cut from one endless row of epochs instead, so that clips repeat in a
+    batch as evenly as can be.
     """
 
     def __init__(self, clips: int, batch: int, seed: int) -> None:
@@ -59,7 +59,7 @@ class Order:
         self.batches_per_epoch = max(1, clips // batch)
         self._known: tuple[int, np.ndarray] | None = None
 
-    def __call__(self, position: int) -> Int64[np.ndarray, "batch"]:
+    def __call__(self, position: int) -> Int64[np.ndarray, " batch"]:
         """Clips of the global batch at `position`."""
         if self.clips < self.batch:
             places = np.arange(position * self.batch, (position + 1) * self.batch, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,6 +13,7 @@ from typing import Literal
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -21,6 +23,8 @@ Fit = Literal["crop", "stretch"]
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif")
 _LONGEST_HOLD = 10.0
 """Seconds that one frame may be shown; a longer gap between timestamps is taken as a jump of the clock."""
+_MISSING = 1.0
+"""Seconds (and a tenth of the film) that must lack at the end before a file counts as cut short."""
 _CLEAR = 256
 """Small frames are enlarged to at least this many rows and columns for people."""
 
@@ -29,14 +33,18 @@ class BrokenVideoError(UserError):
     """A video file that cannot be read, or not to its end; the message names the file."""
 
 
+class _CutShortError(Exception):
+    """The film ends before its end."""
+
+
 def read_video(
     path: str | Path, fps: float, size: tuple[int, int], fit: Fit = "crop"
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Reads a video file at a given rate and size.
 
-    Frames are taken by their timestamps: the frame at time k / fps is the one that a player would show then, so files of any
-    constant or variable rate keep their speed. Where the source has fewer frames a second, frames repeat. Frames are
-    reduced with an area filter, and turned upright where the file says so.
+    Frames are taken by their timestamps: the frame at time k / fps is the one that a player would show then, so files
+    of any constant or variable rate keep their speed. Where the source has fewer frames a second, frames repeat.
+    Frames are reduced with an area filter, and turned upright where the file says so.
 
     Args:
         path: the file.
@@ -57,10 +65,13 @@ def read_video(
     count = 0
     try:
         with av.open(str(path)) as container:
-            for frame in _resampled(_timed(_video_stream(container, path)), fps):
-                yield _picture(frame, size, fit)
+            stream = _video_stream(container, path)
+            aspect = float(stream.sample_aspect_ratio or 1)
+            scaler = VideoReformatter()
+            for frame in _resampled(_timed(container, stream), fps):
+                yield _picture(frame, scaler, aspect, size, fit)
                 count += 1
-    except (av.error.FFmpegError, EOFError) as error:
+    except (av.error.FFmpegError, EOFError, _CutShortError) as error:
         reason = str(getattr(error, "strerror", "") or error)
         if count:
             raise BrokenVideoError(f"{path} is damaged or cut short after {count} frames ({reason})") from None
@@ -78,17 +89,15 @@ def duration(path: str | Path) -> float | None:
         return None
 
 
-def write_video(
-    path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, exact: bool = False
-) -> None:
+def write_video(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, exact: bool = False) -> None:
     """Writes frames as `.mp4`, `.gif` or, side by side, as one `.png`; the file appears when it is complete.
 
     Args:
         path: file to write; its suffix chooses the format.
         frames: the frames.
         fps: frames a second.
-        exact: for `.mp4` only: keep the size and full colour (4:4:4), as good data for `djinn data import`. Browsers may not
-            play such a file; without it small frames are enlarged by a whole factor, so that pixels stay crisp in 4:2:0.
+        exact: for `.mp4` only: keep the size and full colour (4:4:4), as good data for `djinn data import`. Browsers
+            may not play such a file; without it small frames are enlarged by a whole factor, so that pixels stay crisp.
 
     Raises:
         UserError: the suffix is unknown, there are no frames, or the file cannot be written.
@@ -110,7 +119,7 @@ def write_video(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, which takes the place of `path` when all went well and is removed otherwise.
+    """Gives a temporary name beside `path`, which takes the place of `path` when all went well and is removed if not.
 
     Raises:
         UserError: the file cannot be written, for instance because the disk is full.
@@ -118,12 +127,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except (OSError, av.error.FFmpegError) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int = _CLEAR) -> UInt8[np.ndarray, "t kh kw 3"]:
@@ -141,34 +151,57 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], fit: Fit = "crop") 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.thread_type = "AUTO"
+        if stream.codec_context is None:
+            raise BrokenVideoError(f"{path} is in a format that the installed PyAV cannot decode")
+        if not stream.disposition & av.stream.Disposition.attached_pic:  # a cover picture is no video
+            stream.codec_context.thread_type = "SLICE"  # with threads per frame, errors are lost
             return stream
     raise BrokenVideoError(f"{path} has no video, only {'sound' if container.streams.audio else 'other data'}")
 
 
-def _timed(stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames with rising times in seconds, the first at 0; gaps and jumps of the clock are closed."""
+def _timed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames with rising times in seconds, the first at 0; gaps and jumps of the clock are closed.
+
+    Raises:
+        _CutShortError: a frame is incomplete, or the film ends long before it says it would.
+    """
     step = float(1 / stream.average_rate) if stream.average_rate else 0.04
     shift: float | None = None
-    last = -step
-    for frame in stream.container.decode(stream):  # pyrefly: ignore
-        time = last + step
-        if frame.time is not None:
-            shift = frame.time if shift is None else shift
-            if last < frame.time - shift <= last + _LONGEST_HOLD:
-                time = frame.time - shift
-            else:
-                shift = frame.time - time
-        yield time, frame
-        last = time
+    last = clock = -step
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise _CutShortError("a frame is incomplete")
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise _CutShortError("a frame is damaged")
+            time = last + step
+            if frame.time is not None:
+                clock = max(clock, frame.time)
+                shift = frame.time if shift is None else shift
+                if last < frame.time - shift <= last + _LONGEST_HOLD:
+                    time = frame.time - shift
+                else:
+                    shift = frame.time - time
+            yield time, frame
+            last = time
+    stated = _stated_seconds(stream)
+    if stated - max(clock, last) > max(_MISSING, 0.1 * stated):
+        raise _CutShortError(f"it should last {stated:.1f} s but ends after {max(clock, last):.1f} s")
+
+
+def _stated_seconds(stream: av.VideoStream) -> float:
+    """How long a stream says it lasts; 0 where it does not say. Matroska has it as text, such as `00:01:02.5`."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return 3600 * int(parts[1]) + 60 * int(parts[2]) + float(parts[3]) if parts else 0.0
 
 
 def _resampled(timed: Iterator[tuple[float, av.VideoFrame]], fps: float) -> Iterator[av.VideoFrame]:
     """The frame on show at each k / fps, up to the time of the last frame."""
     slack = min(0.005, 0.1 / fps)
     shown: av.VideoFrame | None = None
-    count = 0
+    shown_at, count = 0.0, 0
     for time, frame in timed:
         while shown is not None and count / fps < time - slack:
             yield shown
@@ -178,14 +211,15 @@ def _resampled(timed: Iterator[tuple[float, av.VideoFrame]], fps: float) -> Iter
         yield shown
 
 
-def _picture(frame: av.VideoFrame, size: tuple[int, int], fit: Fit) -> np.ndarray:
+def _picture(
+    frame: av.VideoFrame, scaler: VideoReformatter, aspect: float, size: tuple[int, int], fit: Fit
+) -> np.ndarray:
     height, width = size
     quarters = round(frame.rotation / 90) % 4
     if quarters % 2:
         height, width = width, height
-    aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
-    cover = _cover(frame.width * float(aspect or 1), frame.height, (height, width), fit)
-    reduced = frame.reformat(*cover, format="rgb24", interpolation="AREA")
+    cover = _cover(frame.width * aspect, frame.height, (height, width), fit)
+    reduced = scaler.reformat(frame, *cover, format="rgb24", interpolation="AREA")
     return np.ascontiguousarray(np.rot90(_centre(reduced.to_ndarray(), height, width), quarters))
 
 
@@ -211,7 +245,7 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, exact: bool = False) 
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv444p" if exact else "yuv420p"
         stream.gop_size = 32
-        stream.options = {"crf": "12" if exact else "16", "preset": "slow" if exact else "medium"}
+        stream.options = {"crf": "16", "preset": "veryslow" if exact else "medium"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))

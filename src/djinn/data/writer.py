@@ -69,10 +69,10 @@ class DatasetWriter:
         self._actions_file: _ArrayFile | None = None
         self._with_actions: bool | None = None
         _refuse_existing(self.path)
-        self._folder = self.path.with_name(f"{self.path.name}.importing-{socket.gethostname()}-{os.getpid()}")
+        self._folder = self.path.with_name(f"{_unfinished(self.path)}{os.getpid()}")
         with _disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove_left_behind(self.path)
             self._folder.mkdir()
 
     def __enter__(self) -> DatasetWriter:
@@ -92,7 +92,7 @@ class DatasetWriter:
         *,
         source: str,
         split: str,
-        actions: Int[np.ndarray, "f-1"] | None = None,
+        actions: Int[np.ndarray, " f-1"] | None = None,
     ) -> None:
         """Adds an unbroken run of frames.
 
@@ -212,7 +212,7 @@ class _ArrayFile:
 
     def append(self, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows, dtype=self.dtype)
-        view = memoryview(data).cast("B")
+        view = data.reshape(-1).view(np.uint8).data
         self._file.write(view)
         self.crc = zlib.crc32(view, self.crc)
         self.length += len(rows)
@@ -249,6 +249,29 @@ def _readable(index: dict[str, Any]) -> str:
         else:
             lines.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _unfinished(path: Path) -> str:
+    """How the names of folders begin in which this machine's processes write, before they take the name `path`."""
+    return f"{path.name}.importing-{socket.gethostname()}-"
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Removes what a process of this machine left unfinished at `path` when it was killed."""
+    for folder in path.parent.iterdir():
+        process = folder.name.removeprefix(_unfinished(path))
+        if process != folder.name and process.isdecimal() and (int(process) == os.getpid() or not _runs(int(process))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _refuse_existing(path: Path) -> None:

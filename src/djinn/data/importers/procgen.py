@@ -1,7 +1,7 @@
 """Records CoinRun, the game of the paper's section 3.1, from the `procgen-mirror` package (extra `coinrun`).
 
-Each level is played by itself from a seed of its own, so that a recording depends on the options only and not on how many
-processes made it. Frames are 64x64. An action taken at frame t shows in frame t + 1.
+Each level is played by itself from a seed of its own, so that a recording depends on the options only and not on how
+many processes made it. Frames are 64x64. An action taken at frame t shows in frame t + 1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import multiprocessing
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,8 +56,8 @@ def record(
 ) -> Dataset:
     """Plays levels and writes their frames and true actions as a data set.
 
-    The frames are spread evenly over the levels. A level with fewer than 64 frames to give would show little, so with few
-    frames an evenly spaced part of the levels is played. Episodes end where the player dies, wins or runs out of time.
+    The frames are spread evenly over the levels. A level with fewer than 64 frames to give would show little, so with
+    few frames an evenly spaced part of the levels is played. Episodes end where the player dies, wins or is out of time.
     Levels from 10,000 on are always in split `test`; of the levels below, 2 % are in `val` and 2 % in `test`, by level.
 
     Args:
@@ -149,7 +149,7 @@ def split_levels(levels: list[int]) -> list[str]:
 def load_game() -> types.SimpleNamespace:
     """The game's environment class `env` and its `version`.
 
-    Procgen registers itself with `gym`, which Djinn does not use and which warns on import: it gets a stand-in meanwhile.
+    Procgen registers itself with `gym`, which Djinn does not use and which warns on import: a stand-in takes its place.
 
     Raises:
         UserError: the package is not installed.
@@ -168,8 +168,8 @@ def load_game() -> types.SimpleNamespace:
 def _attempt(env: Any, most: int, policy: Policy) -> Recording:
     """One episode of at most `most` frames, from the frame that the game shows now.
 
-    The action after the last frame is taken as well: the game resets itself where the episode ended, and where it was cut
-    the next attempt would go on in the middle, which is as good a start.
+    The action after the last frame is taken as well: the game resets itself where the episode ended, and where it was
+    cut the next attempt would go on in the middle, which is as good a start.
     """
     video, actions = [], []
     while True:
@@ -182,7 +182,7 @@ def _attempt(env: Any, most: int, policy: Policy) -> Recording:
         actions.append(action)
 
 
-def _played(jobs: list[tuple[int, int, CoinRun]], workers: int) -> Iterator[tuple[int, list[Recording]]]:
+def _played(jobs: list[tuple[int, int, CoinRun]], workers: int) -> Generator[tuple[int, list[Recording]], None, None]:
     """The levels' recordings in the order of the jobs."""
     if workers == 1:
         yield from map(_play, jobs)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -64,13 +65,15 @@ def import_videos(
     left_out = 0
     with (
         DatasetWriter(out, height=size[0], width=size[1], fps=fps, about=about) as writer,
-        tqdm(total=_expected(files, fps), unit=" frames", desc="reading videos", unit_scale=True, mininterval=0.5) as bar,
+        tqdm(
+            total=_expected(files, fps), unit=" frames", desc="reading videos", unit_scale=True, mininterval=0.5
+        ) as bar,
     ):
         for file in files:
             before = writer.frames
             try:
                 for piece in _pieces(file.path, fps, size, fit):
-                    _add(writer, piece, file.name, split[file.name], alone=len(files) == 1)
+                    writer.add_episode(piece, source=file.name, split=split[file.name])
                     bar.update(len(piece))
             except BrokenVideoError as error:
                 if file.named:
@@ -87,8 +90,8 @@ def import_videos(
             _warn(f"{left_out} of {len(files)} files were left out")
         if writer.frames == 0:
             raise UserError(f"none of the {len(files)} video files found could be read: nothing was imported")
-        _ensure_validation(writer)
-    if len(files) == 1:
+        count = _settle_splits(writer)
+    if count == 1:
         _warn("only one file: its last tenth is split 'val'; import more files to measure on other ones")
     return Dataset.open(out)
 
@@ -142,28 +145,35 @@ def _pieces(path: Path, fps: float, size: tuple[int, int], fit: Fit) -> Iterator
         raise broken
 
 
-def _add(writer: DatasetWriter, piece: np.ndarray, name: str, split: str, *, alone: bool) -> None:
-    """Adds a run of frames; of a file that stands alone, the last tenth of each run is held out."""
-    held_out = round(len(piece) * _HELD_OUT_TIME) if alone else 0
-    if held_out >= 2:
-        writer.add_episode(piece[:-held_out], source=name, split="train")
-        writer.add_episode(piece[-held_out:], source=name, split="val")
-    elif len(piece) >= 2:
-        writer.add_episode(piece, source=name, split=split)
+def _settle_splits(writer: DatasetWriter) -> int:
+    """Makes sure of `train` and `val` whatever files were left out; returns how many files there are.
+
+    The episodes of a single file are cut by time, and of several files one is moved where none is.
+    """
+    sources = sorted({e["source"] for e in writer.episodes}, key=splits.share)
+    if len(sources) == 1:
+        writer.episodes = [part for episode in writer.episodes for part in _cut(episode)]
+        return 1
+    split_of = {e["source"]: e["split"] for e in writer.episodes}
+    for split in ("train", "val"):
+        if split not in split_of.values():
+            can_spare = {s for s in split_of.values() if s == "test" or list(split_of.values()).count(s) > 1}
+            moved = next(s for s in sources if split_of[s] in can_spare)
+            split_of[moved] = split
+    for episode in writer.episodes:
+        episode["split"] = split_of[episode["source"]]
+    return len(sources)
 
 
-def _ensure_validation(writer: DatasetWriter) -> None:
-    """Where all files of `train` or `val` were left out, moves another file there."""
-    for split, others in (("train", ("test", "val")), ("val", ("test", "train"))):
-        if any(e["split"] == split for e in writer.episodes):
-            continue
-        for other in others:
-            names = sorted({e["source"] for e in writer.episodes if e["split"] == other}, key=splits.share)
-            if len(names) > (other == "train" or split == "val"):
-                for episode in writer.episodes:
-                    if episode["source"] == names[0]:
-                        episode["split"] = split
-                break
+def _cut(episode: dict[str, Any]) -> list[dict[str, Any]]:
+    held_out = round(episode["length"] * _HELD_OUT_TIME)
+    if held_out < 2:
+        return [{**episode, "split": "train"}]
+    kept = episode["length"] - held_out
+    return [
+        {**episode, "split": "train", "length": kept},
+        {**episode, "split": "val", "start": episode["start"] + kept, "length": held_out},
+    ]
 
 
 def _expected(files: list[VideoFile], fps: float) -> int | None:
