@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +37,7 @@ def checkpoint_path(run: Path, stage: str) -> Path:
 
 
 @contextmanager
-def room_for(what: str, kept: str) -> Iterator[None]:
+def room_for(what: str, kept: str) -> Generator[None]:
     """Turns a full disk inside it into one sentence: no space left while saving `what`; `kept`."""
     try:
         yield

@@ -25,8 +25,9 @@ def diagnose_world(figures: dict[str, float], actions: int, step: int, share: fl
         return None
     top, used, gain = figures["val_action_top"], int(figures["val_actions_used"]), figures["val_gain"]
     remedy = (
-        "start a new run with a higher --world.latent-action.quantizer.restart-below (for instance 0.3), a lower "
-        "--dynamics.lr, another --world.latent-action.quantizer.commitment, or fewer --world.latent-action.quantizer.codes"
+        "start a new run with a higher --world.latent-action.quantizer.restart-below (for instance 0.3), "
+        "a lower --dynamics.lr, another --world.latent-action.quantizer.commitment, "
+        "or fewer --world.latent-action.quantizer.codes"
     )
     if top > 0.9:
         return f"the latent actions have collapsed: one code has {top:.0%} of all use at step {step}; {remedy}"
@@ -38,9 +39,10 @@ def diagnose_world(figures: dict[str, float], actions: int, step: int, share: fl
         )
     if share >= LATE_SHARE and gain < NO_GAIN:
         return (
-            f"the latent actions do nothing yet: at step {step}, with {share:.0%} of training done, roll-outs with inferred "
-            f"actions are only {gain:+.2f} dB better than with random ones; train longer (--minutes, --dynamics.steps), raise "
-            "--dynamics.lr if the loss still falls slowly, or check that things move in the videos from one frame to the next"
+            f"the latent actions do nothing yet: at step {step}, with {share:.0%} of training done, roll-outs with "
+            f"inferred actions are only {gain:+.2f} dB better than with random ones: "
+            "train longer (--minutes, --steps), raise --dynamics.lr if the loss still falls slowly, "
+            "or check that things move in the videos from one frame to the next (import with a lower --fps)"
         )
     return None
 
@@ -53,9 +55,10 @@ def diagnose_tokenizer(figures: dict[str, float], codes: int, step: int, share: 
     if perplexity >= max(2.0, codes / 100):
         return None
     return (
-        f"the tokenizer's codebook has collapsed: at step {step} it works as if it had {perplexity:.1f} of its {codes} codes; "
-        "start a new run with --world.tokenizer.quantizer.kind ema and a higher --world.tokenizer.quantizer.restart-below "
-        "(for instance 0.3), a lower --tokenizer.lr, or another --world.tokenizer.quantizer.commitment"
+        f"the tokenizer's codebook has collapsed: at step {step} it works as if it had {perplexity:.1f} of its {codes} "
+        "codes; start a new run with --world.tokenizer.quantizer.kind ema and a higher "
+        "--world.tokenizer.quantizer.restart-below (for instance 0.3), a lower --tokenizer.lr, "
+        "or another --world.tokenizer.quantizer.commitment"
     )
 
 

@@ -5,14 +5,16 @@ Data parallel only. Each rank draws its own share of the global batch; rank 0 al
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from djinn.errors import UserError
@@ -40,6 +42,12 @@ class Ranks:
         dist.all_reduce(both, dist.ReduceOp.MAX)
         return int(both[0]), float(both[1])
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all ranks."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values / self.count
+
     def wait(self) -> None:
         """Waits until all ranks are here."""
         if self.count > 1:
@@ -66,7 +74,7 @@ def find_ranks() -> Ranks:
 
 
 @contextmanager
-def process_group() -> Iterator[Ranks]:
+def process_group() -> Generator[Ranks]:
     """Joins the process group for its duration where there is more than one process and none has joined yet."""
     ranks = find_ranks()
     joins = ranks.count > 1 and not dist.is_initialized()
@@ -95,4 +103,7 @@ def data_parallel(module: nn.Module, ranks: Ranks) -> nn.Module:
     """
     if ranks.count == 1:
         return module
-    return DistributedDataParallel(module, find_unused_parameters=False, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch renames it
+    options: dict[str, Any] = {sync: False}
+    return DistributedDataParallel(module, find_unused_parameters=False, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """Moving average of all that is floating point in a module's state, codebooks included.
 
-    The decay grows from 0.1 to its full value, `min(decay, (1 + n) / (10 + n))` after n updates, so that the average soon
-    forgets where the weights began.
+    The decay grows from 0.1 to its full value, `min(decay, (1 + n) / (10 + n))` after n updates, so that the average
+    soon forgets where the weights began.
 
     Args:
         module: whose weights are averaged.
@@ -34,7 +34,7 @@ class WeightAverage:
         self.updates += 1
 
     @contextmanager
-    def applied(self, module: nn.Module) -> Iterator[None]:
+    def applied(self, module: nn.Module) -> Generator[None]:
         """Within it, `module` has the averaged weights; after it, its own again, to the bit."""
         own = {name: value.detach().clone() for name, value in _floats(module).items()}
         self._copy(module, self.average)

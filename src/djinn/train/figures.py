@@ -33,14 +33,14 @@ class CodeUse(NamedTuple):
 
 
 def fair_share(codes: int) -> float:
-    """Share of use from which a code counts as used: 2 % of all for up to 8 codes, a sixth of an equal share for more."""
+    """Share of use from which a code counts as used: 2 % for up to 8 codes, 0.16 of an equal share for more."""
     return min(0.02, 0.16 / codes)
 
 
-def code_use(counts: Float[Tensor, "codes"]) -> CodeUse:
+def code_use(counts: Float[Tensor, " codes"]) -> CodeUse:
     """Use of codes from how often each was chosen."""
     share = counts.float() / counts.sum().clamp_min(1e-9)
-    bits = -(share * share.clamp_min(1e-12).log2()).sum()
+    bits = (share * -share.clamp_min(1e-12).log2()).sum()
     return CodeUse(share.max(), (share >= fair_share(len(share))).sum(), bits)
 
 
@@ -54,7 +54,7 @@ class Histogram:
         self.decay = decay
         self.counts: Tensor | None = None
 
-    def add(self, counts: Float[Tensor, "codes"]) -> Float[Tensor, "codes"]:
+    def add(self, counts: Float[Tensor, " codes"]) -> Float[Tensor, " codes"]:
         """Takes in one batch's counts and gives the moving ones."""
         counts = counts.detach().float()
         self.counts = counts.clone() if self.counts is None else self.counts.mul_(self.decay).add_(counts)

@@ -51,7 +51,7 @@ class TensorBoard:
 
 
 class Tracker:
-    """wandb, or trackio, which speaks as wandb does; the run there has the run folder's name and goes on when it does."""
+    """wandb, or trackio, which speaks as wandb does; the run there has the run folder's name and goes on with it."""
 
     def __init__(self, package: str, run: Path, config: dict[str, Any]) -> None:
         self._module = _import_extra(package, package)
@@ -111,7 +111,7 @@ class Metrics:
             sink.write(stage, step, numbers)
 
     def rewind(self, stage: str, step: int) -> None:
-        """Drops the lines of `stage` that lie after `step` and what a kill left half written, as a run goes back there."""
+        """Drops the lines of `stage` after `step` and what a kill left half written, as the run goes back there."""
         if not self.path.is_file():
             return
         kept = [json.dumps(r) for r in read_metrics(self.path.parent) if r["stage"] != stage or r["step"] <= step]

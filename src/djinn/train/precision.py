@@ -18,7 +18,7 @@ def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -
 
 
 def compile_blocks(module: nn.Module, device: torch.device, when: Literal["auto", "on", "off"]) -> bool:
-    """Compiles each transformer block by itself: one compilation serves all blocks of a size, and state keeps its names.
+    """Compiles each transformer block by itself: one compilation serves all of a size, and state keeps its names.
 
     Returns:
         Whether it was asked for.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import torch
 
@@ -41,8 +41,8 @@ def train(
 ) -> dict[str, float]:
     """Trains a world on a data set, into a run folder that can be played from while the world stage goes on.
 
-    Called again with the same arguments it continues where it was stopped, and does nothing where all is done. The tokenizer
-    is final from the first step of the world stage on.
+    Called again with the same arguments it continues where it was stopped, and does nothing where all is done. The
+    tokenizer is final as soon as the world stage has a checkpoint.
 
     Args:
         dataset_path: a data set of `djinn data import`.
@@ -133,12 +133,12 @@ def _held_out(dataset: Dataset, frames: int, ranks: Ranks) -> Clips:
         return dataset.clips("val", frames, frames)
     except UserError as error:
         if ranks.first:
-            print(f"no held-out clips ({error}): figures are taken on training clips", file=sys.stderr)
+            print(f"no evaluation clips ({error}): figures are taken on training clips", file=sys.stderr)
         return dataset.clips("train", frames, frames)
 
 
 @contextmanager
-def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> Generator[None]:
     """Prepares the run folder, and keeps other processes from training in it meanwhile."""
     if not ranks.first:
         ranks.wait()
@@ -148,11 +148,7 @@ def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> I
     if (out.exists() and not out.is_dir()) or (names - {LOCK} and CONFIG not in names):
         raise UserError(f"{out} exists and is not a run folder: pass another --out")
     with room_for(f"the run folder {out}", "nothing was changed"):
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            lock = open(out / LOCK, "w")
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise UserError(f"cannot write to {out} ({error.strerror}): pass another --out") from None
+        lock = _open_lock(out)
     with lock:
         _lock(lock.fileno(), out)
         if CONFIG in names:
@@ -171,6 +167,14 @@ def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> I
                 (out / DATASET).write_text(f"{dataset.path.resolve()}\n{dataset.identity}\n", encoding="utf-8")
         ranks.wait()
         yield
+
+
+def _open_lock(out: Path) -> TextIO:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return open(out / LOCK, "w", encoding="utf-8")
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"cannot write to {out} ({error.strerror}): pass another --out") from None
 
 
 def _lock(handle: int, out: Path) -> None:
@@ -207,8 +211,8 @@ class _Job:
             trainer.resume()
             if not trainer.finished:
                 raise UserError(
-                    f"the world stage in {self.out} is already built on its tokenizer, which cannot be trained any further: "
-                    "go on with --stage world, or start a new run with another --out"
+                    f"the world stage in {self.out} is already built on its tokenizer, which cannot be trained "
+                    "any further: go on with --stage world, or start a new run with another --out"
                 )
         trainer.run()
 
@@ -304,16 +308,19 @@ def summary(run: Path) -> str:
     if tokenizer:
         lines.append(
             f"tokenizer: {tokenizer['val_psnr']:.1f} dB PSNR, {tokenizer['val_code_use']:.0%} of the codes occur "
-            f"(step {tokenizer['step']}, {tokenizer['val_clips']} held-out clips)"
+            f"(step {tokenizer['step']}, {tokenizer['val_clips']} evaluation clips)"
         )
     world = last_figures(run, "world")
     if world:
         lines += [
-            f"world: next frame {world['val_lam_psnr']:.1f} dB with inferred actions, {world['val_lam_random_psnr']:.1f} with "
-            f"random ones, {world['val_lam_repeat_psnr']:.1f} by repeating the last frame",
-            f"       roll-outs from one frame over {world['val_frames']} frames: {world['val_rollout_psnr']:.1f} dB with "
-            f"inferred actions, {world['val_rollout_random_psnr']:.1f} with random ones "
-            f"(step {world['step']}, {world['val_clips']} held-out clips, at most {GREEDY_STEPS} greedy MaskGIT steps)",
-            f"{in_words(world['val_gain'])}: {world['val_gain']:+.2f} dB, {world['val_actions_used']:.0f} of them in use",
+            f"world: next frame {world['val_lam_psnr']:.1f} dB with inferred actions, "
+            f"{world['val_lam_random_psnr']:.1f} with random ones, "
+            f"{world['val_lam_repeat_psnr']:.1f} by repeating the last frame",
+            f"       roll-outs from one frame over {world['val_frames']} frames: {world['val_rollout_psnr']:.1f} dB "
+            f"with inferred actions, {world['val_rollout_random_psnr']:.1f} with random ones "
+            f"(step {world['step']}, {world['val_clips']} evaluation clips, "
+            f"at most {GREEDY_STEPS} greedy MaskGIT steps)",
+            f"{in_words(world['val_gain'])}: {world['val_gain']:+.2f} dB over random ones, "
+            f"{world['val_actions_used']:.0f} of them in use",
         ]
     return "\n".join(lines)

@@ -27,9 +27,9 @@ def progress(config: StageConfig, step: int, seconds: float) -> float:
 def learning_rate(config: StageConfig, step: int, share: float) -> float:
     """Learning rate of the step that follows `step` done ones.
 
-    Linear warm-up over `config.warmup` steps (cut short at a tenth of training, so that a short run reaches its rate), times
-    the shape of the schedule at `share` of training: cosine from `lr` to `min_lr`; `wsd`, `lr` and then linear to `min_lr`
-    over the last `decay`; or constant.
+    Linear warm-up over `config.warmup` steps (cut short at a tenth of training, so that a short run reaches its rate),
+    times the shape of the schedule at `share` of training: cosine from `lr` to `min_lr`; `wsd`, `lr` and then linear to
+    `min_lr` over the last `decay`; or constant.
 
     Args:
         config: with `lr`, `min_lr`, `warmup`, `schedule` and `decay`.

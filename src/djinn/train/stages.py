@@ -116,8 +116,8 @@ class TokenizerStage:
 class WorldStage:
     """Trains the latent action model and the dynamics together, over a frozen tokenizer.
 
-    As in the paper, the latent action model learns by its own pixel decoder alone and the dynamics by cross-entropy alone:
-    no gradient passes between them. One optimizer step serves both.
+    As in the paper, the latent action model learns by its own pixel decoder alone and the dynamics by cross-entropy
+    alone: no gradient passes between them. One optimizer step serves both.
 
     Args:
         config: the run's config.
@@ -186,10 +186,12 @@ class WorldStage:
 
         Figures, all in dB of PSNR as a mean over frames unless said otherwise:
 
-        - `val_lam_psnr`, `val_lam_random_psnr`, `val_lam_gain`: the latent action model's own next-frame prediction with
-          inferred and with uniformly random actions, and their difference; `val_lam_repeat_psnr`: the last frame again.
-        - `val_rollout_psnr`, `val_rollout_random_psnr`, `val_gain`: roll-outs from one frame over the rest of the clip, and
-          `val_gain4`: the difference at frame 4 (the paper's delta-t PSNR with t = 4), or at the last one of shorter clips.
+        - `val_lam_psnr`, `val_lam_random_psnr`, `val_lam_gain`: the latent action model's own next-frame prediction
+          with inferred and with uniformly random actions, and their difference; `val_lam_repeat_psnr`: the last frame
+          again.
+        - `val_rollout_psnr`, `val_rollout_random_psnr`, `val_gain`: roll-outs from one frame over the rest of the clip
+          with `GREEDY_STEPS`, and `val_gain4`: the gain at frame 4 (the paper's delta-t PSNR with t = 4), or at the
+          last one of shorter clips.
         - `val_action_top`, `val_actions_used`, `val_action_bits`: use of the actions inferred on all clips.
         """
         world = self.world

@@ -21,8 +21,8 @@ LARGEST = 4 * 2**30
 class TokenCache:
     """Tokens of every clip of a data set, filled as clips come up: one row of uint16 per clip, 0 where nothing is yet.
 
-    Rows hold token + 1. A batch with any clip that is not kept yet is encoded as a whole, so that a row depends on nothing
-    but the order of batches, and a continued run reads the same as one that was never stopped.
+    Rows hold token + 1. A batch with any clip that is not kept yet is encoded as a whole, so that a row depends on
+    nothing but the order of batches, and a continued run reads the same as one that was never stopped.
 
     Args:
         path: the `.npy` file, made by `open_cache`.
@@ -63,7 +63,7 @@ def open_cache(
     say: Callable[[str], None],
     make: bool = True,
 ) -> TokenCache | None:
-    """Opens the cache of a run, or makes it; room for all of it is taken at once, so that training never finds none left.
+    """Opens the cache of a run, or makes it, with room for all of it at once so that the disk cannot fill up later.
 
     Args:
         folder: `RUN/tokens`; caches with another key in it are removed.

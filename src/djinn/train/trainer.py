@@ -33,8 +33,11 @@ class Stage(Protocol):
     """What is trained: the trainer knows nothing else of it."""
 
     name: str
-    module: nn.Module
-    """All that is trained and saved."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained and saved."""
+        ...
 
     @property
     def parts(self) -> list[nn.Module]:
@@ -73,9 +76,9 @@ class _Loss(nn.Module):
 class Trainer:
     """Trains one stage until its steps or minutes are over, and continues where an earlier call was stopped.
 
-    On the CPU, with a fixed number of steps, stopping anywhere and continuing gives the same weights to the bit: the order
-    of clips and the stage's random numbers are functions of (seed, step), and all else that a step depends on is in the
-    checkpoint.
+    On the CPU, with a fixed number of steps, stopping anywhere and continuing gives the same weights to the bit: the
+    order of clips and the stage's random numbers are functions of (seed, step), and all else that a step depends on is
+    in the checkpoint.
 
     Args:
         stage: what to train, already on its device.
@@ -144,13 +147,14 @@ class Trainer:
             Stopped: after Ctrl-C or SIGTERM; the state is saved.
             UserError: the loss is not finite, the disk is full, or a checkpoint is not of this run.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
         if self.finished:
             return {}
         self._bar = Progress(self.stage.name, shown=self.ranks.first)
         loader = self.loader_factory(self.step)
-        self._began = time.monotonic() - self.seconds
         self._saved_at = time.monotonic()
+        self._began = self._saved_at - self.seconds
         try:
             with StopSignals() as signals:
                 self._loop(iter(loader), signals)
@@ -221,8 +225,6 @@ class Trainer:
                 torch.nn.utils.clip_grads_with_norm_(list(part.parameters()), self.config.clip, norms[-1])
         return torch.stack(norms).norm()
 
-    # ---- logs
-
     def _accumulate(self, values: dict[str, Any]) -> None:
         """Adds figures up on the device; a mean over passes is taken when they are logged."""
         for name, value in values.items():
@@ -240,11 +242,11 @@ class Trainer:
     def _check_sound(self) -> None:
         if bool(self._sound):
             return
-        kept = f"the last good checkpoint (step {self._saved_step}) is intact" if self._saved_step is not None else ""
+        saved = self._saved_step
         key = "tokenizer" if self.stage.name == "tokenizer" else "dynamics"
         raise UserError(
-            f"the loss or its gradient is not finite at step {self.step} of stage {self.stage.name}"
-            + (f"; {kept}" if kept else " and nothing was saved yet")
+            f"the loss or its gradient is not finite at step {self.step} of stage {self.stage.name}; "
+            + ("nothing was saved yet" if saved is None else f"the last good checkpoint (step {saved}) is intact")
             + f": start a new run (another --out) with a lower --{key}.lr (now {self.config.lr:g})"
             + (f" or --{key}.clip (now {self.config.clip:g})" if self.config.clip > 0 else f" or with --{key}.clip 1")
         )
@@ -254,8 +256,8 @@ class Trainer:
             return
         self._check_sound()
         names = list(self._sums)
-        means = torch.stack([pair[0] / pair[1] for pair in self._sums.values()]).tolist()  # the one wait for the device
-        values = dict(zip(names, means, strict=True))
+        means = self.ranks.mean(torch.stack([pair[0] / pair[1] for pair in self._sums.values()]))
+        values = dict(zip(names, means.tolist(), strict=True))  # the one wait for the device
         busy = max(time.monotonic() - self._window_began - self._window_idle, 1e-9)
         rate = self._window_frames / busy
         self._write({"seconds": self.seconds, "lr": self.lr, "frames_per_second": rate, **values})
@@ -275,8 +277,6 @@ class Trainer:
     def _write(self, values: dict[str, Any]) -> None:
         if self.ranks.first:
             self.metrics.write(self.stage.name, self.step, values)
-
-    # ---- evaluation
 
     def _averaged(self) -> Any:
         return nullcontext() if self.average is None else self.average.applied(self.stage.module)
@@ -306,8 +306,6 @@ class Trainer:
             self._warned = True
             self._bar.say(f"\n!!! WARNING: {warning}\n")
             self._write({"warning": warning})
-
-    # ---- checkpoints
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > max(SAVE_SECONDS, 20 * self._save_cost)
@@ -374,7 +372,7 @@ class Trainer:
             if self.device.type == "cuda" and "cuda" in state["random"]:
                 torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
             self.metrics.rewind(self.stage.name, self.step)
-        else:  # only the first rank's state was kept: the others go on with numbers of their own
+        else:  # only the first rank's state was kept
             torch.manual_seed(self.train_config.seed + self.step * 4_099 + self.ranks.rank)
 
     def _stop(self, number: int) -> None:
@@ -382,8 +380,8 @@ class Trainer:
         self.save()
         self._bar.close()
         if self.ranks.first:
-            print(f"stopped at step {self.step} of stage {self.stage.name}, all saved; to go on:", file=sys.stderr)
-            print(f"  {command_line()}", file=sys.stderr, flush=True)
+            where = f"step {self.step} of stage {self.stage.name}"
+            print(f"stopped at {where}, all saved; to go on:\n  {command_line()}", file=sys.stderr, flush=True)
         self.ranks.wait()
         raise Stopped(number)
 

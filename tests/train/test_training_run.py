@@ -1,0 +1,165 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import same
+from training_world import tiny_config, write_dataset
+
+from djinn.config import load_yaml
+from djinn.errors import UserError
+from djinn.models import World
+from djinn.train.checkpoint import checkpoint_path, load_checkpoint
+from djinn.train.log import read_metrics
+from djinn.train.run import last_figures, load_tokenizer, summary, train, with_limits
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("run") / "squares").path
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path) -> Path:
+    out = data.parent / "whole"
+    torch.set_num_threads(1)
+    train(data, out, tiny_config(ema=0.9))
+    return out
+
+
+SCRIPT = """
+import os, signal, sys
+import torch
+from djinn.train import trainer
+from djinn.train.run import train
+from training_world import tiny_config
+torch.set_num_threads(1)
+data, out, stage, step = sys.argv[1:]
+real = trainer.Trainer._train_step
+def step_or_die(self, batch):
+    if self.stage.name == stage and self.step == int(step):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, batch)
+trainer.Trainer._train_step = step_or_die
+train(data, out, tiny_config(ema=0.9))
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_continued_is_uninterrupted_to_the_bit(data: Path, finished: Path) -> None:
+    out = data.parent / "killed"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    for stage, step, saved in [("tokenizer", 8, 5), ("world", 9, 5), ("nowhere", 0, 12)]:
+        command = [sys.executable, "-c", SCRIPT, str(data), str(out), stage, str(step)]
+        done = subprocess.run(command, env=env, capture_output=True, timeout=300)
+        assert done.returncode == (0 if stage == "nowhere" else -signal.SIGKILL), done.stderr.decode()
+        reached = "world" if stage == "nowhere" else stage
+        assert load_checkpoint(checkpoint_path(out, reached), reached)["step"] == saved
+    for stage in ("tokenizer", "world"):
+        whole, killed = (load_checkpoint(checkpoint_path(run, stage), stage) for run in (finished, out))
+        for key in ("step", "position", "model", "optimizer", "ema", "random", "config"):
+            assert same(whole[key], killed[key]), (stage, key)
+        assert "codebook" in " ".join(whole["model"])
+    for file in ("model.safetensors", "latent_action.safetensors"):
+        assert (finished / "world" / file).read_bytes() == (out / "world" / file).read_bytes()
+    losses = [{(r["stage"], r["step"]): r["loss"] for r in read_metrics(run) if "loss" in r} for run in (finished, out)]
+    assert losses[0].keys() == losses[1].keys()
+    assert losses[0]["world", 12] == losses[1]["world", 12]
+    steps = [(r["stage"], r["step"]) for r in read_metrics(out) if "loss" in r]
+    assert len(steps) == len(set(steps))
+
+
+def test_a_run_folder_holds_all(data: Path, finished: Path) -> None:
+    assert load_yaml(type(tiny_config()), finished / "config.yaml") == tiny_config(ema=0.9)
+    assert {r["stage"] for r in read_metrics(finished)} == {"tokenizer", "world"}
+    assert {p.name for p in (finished / "pictures").iterdir()} >= {"tokenizer-latest.png", "world-latest.png"}
+    assert not (finished / "tokens").exists() and not list(finished.rglob("*.tmp"))
+    world = World.from_pretrained(finished, device="cpu")
+    tokenizer = load_tokenizer(finished, tiny_config(ema=0.9))
+    for name, value in tokenizer.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(world.tokenizer.state_dict()[name], value.half().float()), name
+    assert last_figures(finished, "world")["step"] == 12
+    text = summary(finished)
+    assert "dB PSNR" in text and "the latent actions" in text and "over random ones" in text
+
+
+def test_finished_stages_are_skipped_and_a_lost_export_is_made_again(data: Path, finished: Path) -> None:
+    before = read_metrics(finished)
+    (finished / "world" / "model.safetensors").unlink()
+    assert train(data, finished, tiny_config(ema=0.9))["step"] == 12
+    assert read_metrics(finished) == before
+    World.from_pretrained(finished, device="cpu")
+
+
+def test_a_run_is_not_continued_with_other_settings_or_data(data: Path, finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"tokenizer\.lr: 0.003 -> 0.1.*another --out"):
+        train(data, finished, tiny_config(ema=0.9, lr=0.1))
+    other = write_dataset(tmp_path / "other", train=5).path
+    with pytest.raises(UserError, match=r"another data set .*squares"):
+        train(other, finished, tiny_config(ema=0.9))
+    with pytest.raises(UserError, match="already built on its tokenizer"):
+        train(data, finished, tiny_config(ema=0.9), "tokenizer", steps=20)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    config = tiny_config()
+    with pytest.raises(UserError, match="no data set at"):
+        train(tmp_path / "nowhere", tmp_path / "run", config)
+    large = dataclasses.replace(config, world=dataclasses.replace(config.world, width=32))
+    with pytest.raises(UserError, match=r"are 16x16, but the world is to be 32x16: pass --world.width 16"):
+        train(data, tmp_path / "run", large)
+    long = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=100))
+    with pytest.raises(UserError, match="has 100 frames"):
+        train(data, tmp_path / "run", long)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="is not a run folder"):
+        train(data, data, config)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is not a run folder"):
+        train(data, tmp_path / "file", config)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_world_stage_needs_a_tokenizer(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer yet: train it first with --stage tokenizer"):
+        train(data, tmp_path / "run", tiny_config(), "world")
+
+
+def test_one_stage_after_the_other(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = tiny_config(steps=3)
+    assert train(data, out, config, "tokenizer")["val_psnr"] > 0
+    assert not (out / "world").exists()
+    assert "val_gain" in train(data, out, config, "world")
+    corrupt = checkpoint_path(out, "world")
+    corrupt.write_bytes(corrupt.read_bytes()[:500])
+    with pytest.raises(UserError, match="damaged"):
+        train(data, out, config)
+
+
+def test_a_data_set_without_held_out_episodes_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = write_dataset(tmp_path / "data", train=2, val=0).path
+    train(data, tmp_path / "run", tiny_config(steps=2), "tokenizer")
+    assert "figures are taken on training clips" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_in_one_folder(data: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / ".lock", "w") as lock:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is training in"):
+            train(data, tmp_path / "run", tiny_config())
+
+
+def test_minutes_are_shared_by_the_stages() -> None:
+    config = with_limits(tiny_config(), minutes=10)
+    assert config.tokenizer.minutes == pytest.approx(3) and config.dynamics.minutes == pytest.approx(7)
+    alone = with_limits(tiny_config(), "world", minutes=10, steps=7)
+    assert alone.dynamics.minutes == 10 and alone.dynamics.steps == 7 and alone.tokenizer == tiny_config().tokenizer
