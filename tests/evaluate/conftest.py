@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from djinn.config import WorldConfig
+from djinn.config import LatentActionConfig, QuantizerConfig, WorldConfig
 from djinn.data.dataset import Dataset
 from djinn.data.writer import DatasetWriter
+from djinn.models.world import World
 
 SIZE = 8
 CODES = 4
@@ -37,19 +38,19 @@ def columns(tmp_path) -> Dataset:
     return Dataset.open(tmp_path / "columns")
 
 
-class ScriptedWorld(nn.Module):
+class ScriptedWorld(World):
     """Knows the rule of `columns`; its codes are the moves in another order, and it may ignore what it is told."""
 
     ORDER = np.array([2, 0, 3, 1])  # the code of each move
 
     def __init__(self, obeys: bool) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.obeys = obeys
-        self.config = WorldConfig(height=SIZE, width=SIZE, frames=5)
+        latent_action = LatentActionConfig(quantizer=QuantizerConfig(codes=CODES))
+        self.config = WorldConfig(height=SIZE, width=SIZE, frames=5, latent_action=latent_action)
         self.latent_action = nn.Dropout()
-        self.num_actions = CODES
+        self.action_vectors = torch.zeros(CODES, 1)
         self.action_names = ["a", "b", "c", "d"]
-        self.device = torch.device("cpu")
 
     def encode(self, video):
         assert not self.training

@@ -1,6 +1,5 @@
 import json
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,15 +62,14 @@ def test_code_table_without_any_known_move():
 def test_coinrun_has_nine_moves():
     from djinn.data.importers.policies import ACTION_NAMES
 
-    dataset = SimpleNamespace(about={"action_names": list(ACTION_NAMES)})
-    moves = Moves.of(dataset, np.arange(15))
+    moves = Moves.of(ACTION_NAMES, np.arange(15))
     assert len(moves.names) == 9
     assert [moves.names[i] for i in moves(np.arange(9, 15))] == ["none"] * 6
     assert moves.names[moves(np.array([8]))[0]] == "right+up"
 
 
 def test_moves_without_names_and_unknown_ids():
-    moves = Moves.of(SimpleNamespace(about={}), np.array([3, 7, -1]))
+    moves = Moves.of([], np.array([3, 7, -1]))
     assert moves.names == ["action 3", "action 7"]
     assert moves(np.array([[7, 3], [-1, 99], [5, 8]])).tolist() == [[1, 0], [-1, -1], [-1, -1]]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-
-from djinn.data.dataset import Dataset
 
 USED_FROM = 0.02
 """A code counts as used from this share of all transitions."""
@@ -102,16 +101,14 @@ class Moves:
     """Index in `names` of each action id."""
 
     @classmethod
-    def of(cls, dataset: Dataset, actions: Int[np.ndarray, "*s"]) -> Moves:
-        """Reads the actions' names from the data set: `about["action_names"]`, by action id.
+    def of(cls, action_names: Sequence[str], actions: Int[np.ndarray, "*s"]) -> Moves:
+        """Groups actions by the names that their data set gives them (`about["action_names"]`, by action id).
 
         A name that ends in another in brackets says that this action has that one's effect, as `d (none)` does in
         CoinRun, where 15 action ids have 9 effects. Without names each action id is a move of its own.
         """
         ids = [int(i) for i in np.unique(actions) if i >= 0]
-        given = dataset.about.get("action_names") or []
-        known = {i: str(name) for i, name in enumerate(given)}
-        effect = {i: name.rsplit("(", 1)[-1].removesuffix(")") for i, name in known.items()}
+        effect = {i: str(name).rsplit("(", 1)[-1].removesuffix(")") for i, name in enumerate(action_names)}
         effect |= {i: f"action {i}" for i in ids if i not in effect}
         names = list(dict.fromkeys(effect.values()))
         return cls(names, {i: names.index(name) for i, name in effect.items()})

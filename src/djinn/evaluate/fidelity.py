@@ -10,12 +10,12 @@ MSE_FLOOR = 1 / 12
 infinity, and a mean over frames stays finite."""
 
 
-def frame_mse(a: UInt8[np.ndarray, "*s h w 3"], b: UInt8[np.ndarray, "*s h w 3"]) -> Float[np.ndarray, "*s"]:
+def frame_mse(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3"]) -> Float[np.ndarray, "*t"]:
     """Mean squared error of each frame, in squared grey levels (0 to 255 squared).
 
     Args:
-        a: frames; broadcast against `b`.
-        b: frames.
+        a: frames.
+        b: frames to compare with; broadcast against `a`.
     """
     assert a.dtype == b.dtype == np.uint8
     difference = a.astype(np.float32) - b
@@ -27,6 +27,6 @@ def psnr_of(mse: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
     return 10 * np.log10(255**2 / np.maximum(mse, MSE_FLOOR))
 
 
-def psnr(a: UInt8[np.ndarray, "*s h w 3"], b: UInt8[np.ndarray, "*s h w 3"]) -> Float[np.ndarray, "*s"]:
+def psnr(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3"]) -> Float[np.ndarray, "*t"]:
     """PSNR of each frame in dB; the figure of a video is the mean of its frames'."""
     return psnr_of(frame_mse(a, b))

@@ -115,7 +115,7 @@ def _codes_of(world: World, sample: Sample, batch: int, bar: tqdm) -> dict[str, 
     inferred, table = np.concatenate(codes), None
     if sample.clips.dataset.has_actions:
         taken = np.concatenate(actions)
-        moves = Moves.of(sample.clips.dataset, taken)
+        moves = Moves.of(sample.clips.dataset.about.get("action_names") or [], taken)
         table = asdict(code_table(inferred, moves(taken), np.concatenate(changed), moves.names, world.num_actions))
     use = asdict(code_use(inferred, world.num_actions))
     return {"code_use": use, "code_names": list(world.action_names), "code_table": table}

@@ -35,8 +35,9 @@ def find_world(path_or_name: str | Path) -> Path:
     """
     path = Path(path_or_name)
     for folder in (path, path / "world", SHIPPED / str(path_or_name)):
-        if (folder / "model.safetensors").is_file():
-            return folder
+        for candidate in (folder, _old(folder)):  # the old one is all there is if a save was killed between two renames
+            if (candidate / "model.safetensors").is_file():
+                return candidate
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/model.safetensors"))
     names = f"; shipped worlds: {', '.join(shipped)}" if shipped else ""
     if (path / "config.yaml").is_file():
@@ -80,15 +81,21 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
                 shutil.copytree(kept, fresh / extra)
             elif kept.is_file():
                 shutil.copy2(kept, fresh / extra)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
+        if "No space left" in str(error):  # OSError and SafetensorError alike
+            raise UserError(f"no space left to save world {folder}: free some space; an older world is intact") from None
         raise
-    old = folder.with_name(folder.name + ".old")
+    old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -99,7 +99,7 @@ def rotary_table(times: Tensor, head_dim: int, base: float = 100.0) -> Float[Ten
     return torch.stack([angle.cos().repeat(1, 2), torch.cat([-sine, sine], dim=1)]).float()
 
 
-def rotate(x: Float[Tensor, "*s k"], rotary: Float[Tensor, "2 *s k"]) -> Float[Tensor, "*s k"]:
+def rotate(x: Float[Tensor, "*s k"], rotary: Float[Tensor, "2 *#s k"]) -> Float[Tensor, "*s k"]:
     """Rotary position embedding (Su et al. 2021): dot products then depend on time differences alone.
 
     Dimension i turns together with dimension i + k/2.

@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import torch
+
+import djinn
+from djinn.config import SamplerConfig
+from djinn.errors import UserError
+from djinn.generate import Session, rollout
+from djinn.generate.maskgit import fill_frame
+
+MODES = [("add", 1), ("prepend", 1), ("add", 2)]
+
+
+def prompt(batch=1, frames=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (batch, frames, 12, 10, 3), np.uint8)
+
+
+def play(session, actions):
+    return np.array([session.step(a) for a in actions])
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+def test_a_session_equals_whole_recomputation_inside_the_window(make_world, action, time_every):
+    """Every frame from full passes over all tokens and a whole decode, with nothing cached."""
+    world = make_world(action=action, time_every=time_every, frames=7)
+    sampler = SamplerConfig(steps=3)
+    session = Session(world, prompt(2, 2), sampler=sampler, seed=4, prompt_actions=[3])
+    actions = [0, 1, 4, 2, 2]
+    frames = play(session, actions)
+
+    generator = torch.Generator().manual_seed(4)
+    tokens = world.encode(torch.from_numpy(prompt(2, 2)))
+    led = [3]
+    with torch.inference_mode():
+        for i, a in enumerate(actions):
+            led.append(a)
+            vectors = world.action_vectors[torch.tensor(led)].expand(2, -1, -1)
+
+            def predict(now, masked, tokens=tokens, vectors=vectors):
+                clip = torch.cat([tokens, now[:, None]], 1)
+                hidden = torch.cat([torch.zeros_like(tokens, dtype=torch.bool), masked[:, None]], 1)
+                return world.dynamics(clip, hidden, vectors)[:, -1]
+
+            new = fill_frame(predict, 2, 9, sampler, generator, "cpu")
+            tokens = torch.cat([tokens, new[:, None]], 1)
+            assert np.abs(world.decode(tokens)[:, -1].numpy().astype(int) - frames[i]).max() <= 1
+    assert torch.equal(session.tokens, tokens[:, -1])
+
+
+def test_the_first_frame_is_the_prompt_through_the_tokenizer(make_world):
+    world = make_world()
+    session = Session(world, prompt(3, 2))
+    shown = world.decode(world.encode(torch.from_numpy(prompt(3, 2))))[:, -1].numpy()
+    assert session.frame.shape == (3, 12, 10, 3)
+    assert session.frame.dtype == np.uint8
+    assert np.abs(session.frame.astype(int) - shown).max() <= 1
+    assert (session.batch, session.time) == (3, 2)
+
+
+def test_prompt_shapes(make_world):
+    world = make_world()
+    for shape, batch, time in [((12, 10, 3), 1, 1), ((3, 12, 10, 3), 1, 3), ((2, 3, 12, 10, 3), 2, 3)]:
+        session = Session(world, np.zeros(shape, np.uint8), prompt_actions=[0] * (time - 1))
+        assert (session.batch, session.time) == (batch, time)
+        assert session.step(1).shape == (batch, 12, 10, 3)
+    assert Session(world, torch.zeros(12, 10, 3, dtype=torch.uint8)).batch == 1
+    for wrong in (
+        np.zeros((12, 9, 3), np.uint8),
+        np.zeros((12, 10, 3), np.float32),
+        np.zeros((0, 12, 10, 3), np.uint8),
+    ):
+        with pytest.raises(UserError):
+            Session(world, wrong)
+
+
+def test_prompt_actions_are_inferred_or_given(make_world):
+    world = make_world()
+    frames = prompt(1, 4)
+    inferred = world.infer_actions(torch.from_numpy(frames))[0].tolist()
+    a, b = Session(world, frames), Session(world, frames, prompt_actions=inferred)
+    assert np.array_equal(play(a, [1, 2]), play(b, [1, 2]))
+    with pytest.raises(UserError, match="need 3 prompt actions"):
+        Session(world, frames, prompt_actions=[0])
+    with pytest.raises(UserError, match="action 5 is out of range"):
+        Session(world, frames, prompt_actions=[0, 5, 0])
+
+
+def test_a_prompt_longer_than_the_window(make_world):
+    session = Session(make_world(frames=4), prompt(1, 11))
+    assert session.step(0).shape == (1, 12, 10, 3)
+
+
+def test_seeded_and_reproducible(make_world):
+    world, actions = make_world(), [0, 1, 2, 3, 4, 0, 0, 1]
+    first = play(Session(world, prompt(), seed=1), actions)
+    assert np.array_equal(first, play(Session(world, prompt(), seed=1), actions))
+    assert not np.array_equal(first, play(Session(world, prompt(), seed=2), actions))
+    session = Session(world, prompt(), seed=1)
+    play(session, [3, 3])
+    start = session.reset()
+    assert np.array_equal(start, Session(world, prompt()).frame)
+    assert np.array_equal(first, play(session, actions))
+    session.reset(seed=2)
+    assert not np.array_equal(first, play(session, actions))
+
+
+def test_actions_act(make_world):
+    world = make_world()
+    greedy = SamplerConfig(steps=2, temperature=0.0, noise=0.0)
+    futures = {play(Session(world, prompt(), sampler=greedy), [a] * 6).tobytes() for a in range(5)}
+    assert len(futures) > 1
+
+
+def test_the_window_slides(make_world):
+    """Three times round the ring and more; every frame is a frame, and time goes on."""
+    session = Session(make_world(frames=4), prompt(2), undo_depth=3)
+    for t in range(20):
+        assert session.time == t + 1
+        assert session.step([t % 5, (t + 1) % 5]).shape == (2, 12, 10, 3)
+    assert session.undoable == 3
+    assert set(session.timings) == {"dynamics", "decode"}
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+@pytest.mark.parametrize("before", [0, 2, 9])
+def test_undo_gives_the_same_future_again(make_world, action, time_every, before):
+    """Inside the window, on its edge, and past it."""
+    session = Session(make_world(action=action, time_every=time_every, frames=4), prompt(2), seed=3)
+    play(session, [1] * before)
+    frame = session.frame
+    future = play(session, [0, 1, 2, 3, 4, 0])
+    assert np.array_equal(session.undo(6), frame)
+    assert session.time == before + 1
+    assert np.array_equal(play(session, [0, 1, 2, 3, 4, 0]), future)
+    session.undo(2)
+    other = play(session, [2, 2])
+    session.undo(2)
+    assert np.array_equal(play(session, [4, 0]), future[4:])
+    assert other.shape == (2, 2, 12, 10, 3)
+
+
+def test_undo_at_the_beginning_stays_there(make_world):
+    session = Session(make_world(), prompt())
+    frame = session.frame
+    session.step(0)
+    assert np.array_equal(session.undo(100), frame)
+    assert np.array_equal(session.undo(), frame)
+    assert session.time == 1
+
+
+@pytest.mark.parametrize("before", [0, 9])
+def test_a_fork_goes_its_own_way(make_world, before):
+    world = make_world(frames=4)
+    session = Session(world, prompt(2), seed=5)
+    play(session, [1] * before)
+    fork, third = session.fork(), session.fork()
+    future = play(session, [0, 1, 2, 3, 4])
+    assert fork.time == before + 1
+    play(third, [4, 4, 4])
+    assert np.array_equal(play(fork, [0, 1, 2, 3, 4]), future)
+    fork.undo(5)
+    assert np.array_equal(session.frame, future[-1])
+    assert np.array_equal(play(fork, [0, 1, 2, 3, 4]), future)
+
+
+def test_actions_out_of_range(make_world):
+    session = Session(make_world(), prompt(2))
+    session.step(0)
+    frame = session.frame
+    for wrong in (5, -1, [0, 7], [0], [0, 1, 2]):
+        with pytest.raises(UserError):
+            session.step(wrong)
+    assert np.array_equal(session.frame, frame)
+    assert session.time == 2
+    assert session.undoable == 1
+    with pytest.raises(ValueError, match="this world has 5 latent actions, 0 to 4"):
+        session.step(99)
+
+
+def test_the_sampler_may_change_while_playing(make_world):
+    session = Session(make_world(), prompt())
+    session.step(0)
+    session.sampler = SamplerConfig(steps=1, temperature=0.0)
+    a, b = session.fork(), session.fork()
+    assert np.array_equal(a.step(1), b.step(1))
+    session.sampler = SamplerConfig(steps=50)
+    assert session.step(1).shape == (1, 12, 10, 3)
+
+
+def test_games_of_a_batch_do_not_mix(make_world):
+    world = make_world(frames=4)
+    greedy = SamplerConfig(steps=2, temperature=0.0, noise=0.0)
+    both = play(Session(world, prompt(2), sampler=greedy), [[0, 3]] * 10)
+    alone = play(Session(world, prompt(2)[1:], sampler=greedy), [3] * 10)
+    assert np.abs(both[:, 1].astype(int) - alone[:, 0]).max() <= 1
+
+
+def test_rollout_is_a_session_played(make_world):
+    world = make_world()
+    actions = torch.tensor([[0, 1, 2], [3, 4, 0]])
+    video = rollout(world, torch.from_numpy(prompt(2, 2)), actions, seed=6)
+    assert video.shape == (2, 5, 12, 10, 3)
+    assert np.array_equal(video[:, :2].numpy(), prompt(2, 2))
+    frames = play(Session(world, prompt(2, 2), seed=6), [[0, 3], [1, 4], [2, 0]])
+    assert np.array_equal(video[:, 2:].numpy(), frames.swapaxes(0, 1))
+    assert djinn.Session is Session

@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+from djinn.models.dynamics import corrupt_tokens, frame_mask, paper_mask
+from djinn.nn import TimeCache
+
+MODES = [("add", 1), ("prepend", 1), ("add", 2), ("prepend", 2)]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_paper_mask_hides_half_to_all_of_every_frame_but_the_first():
+    mask = paper_mask(torch.Size((4_000, 3, 64)), generator(), torch.device("cpu"))
+    assert not mask[:, 0].any()
+    rate = mask[:, 1:].float().mean((1, 2))
+    assert rate.mean().item() == pytest.approx(0.75, abs=0.01)
+    assert rate.min() > 0.3
+    assert 0.1 < rate.std() < 0.2  # one rate a sample: 0.144 from U(0.5, 1), 0.04 more from the draw
+    between_frames = (mask[:, 1].float().mean(1) - mask[:, 2].float().mean(1)).std()
+    assert between_frames < 0.1
+
+
+def test_frame_mask_has_a_rate_for_each_frame():
+    mask = frame_mask((4_000, 3, 64), generator(), torch.device("cpu"))
+    rate = mask.float().mean(2)
+    assert rate.mean().item() == pytest.approx(2 / torch.pi, abs=0.01)
+    assert abs(torch.corrcoef(rate.T)[0, 1]) < 0.05
+
+
+def test_corruption_is_light_and_optional():
+    tokens = torch.zeros(4_000, 2, 64, dtype=torch.int64)
+    assert corrupt_tokens(tokens, 0.0, 16, None) is tokens
+    rate = (corrupt_tokens(tokens, 0.2, 16, generator()) != 0).float().mean((1, 2))
+    assert rate.mean().item() == pytest.approx(0.1 * 15 / 16, abs=0.01)
+    assert rate.max() < 0.4
+
+
+@pytest.mark.parametrize("masking", ["paper", "clean_past", "per_frame"])
+@pytest.mark.parametrize("action", ["add", "prepend"])
+def test_loss_is_seeded_and_trains_every_weight(make_world, masking, action):
+    model = make_world(masking=masking, action=action).dynamics
+    tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4, requires_grad=True)
+    loss, logs = model.loss(tokens, actions, generator(3))
+    again, _ = model.loss(tokens, actions, generator(3))
+    assert torch.equal(loss, again)
+    assert not torch.equal(loss, model.loss(tokens, actions, generator(4))[0])
+    assert 0 < logs["accuracy"] < 1
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("action", ["add", "prepend"])
+def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
+    """Each masked frame's logits are those it would have at the end of its clean past."""
+    model = make_world(masking="clean_past", corrupt=0.0, action=action, frames=6).dynamics
+    tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
+    with torch.no_grad():
+        logits, masked = model._clean_past(tokens, actions, generator(1))
+        assert masked.any()
+        for i in range(1, 6):
+            hidden = torch.zeros(2, i + 1, 9, dtype=torch.bool)
+            hidden[:, i] = masked[:, i - 1]
+            alone = model(tokens[:, : i + 1], hidden, actions[:, :i])[:, i]
+            torch.testing.assert_close(logits[:, i - 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
+    """By hand: cross-entropy averaged over what the mask hides."""
+    model = make_world(masking="paper").dynamics
+    tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
+    with torch.no_grad():
+        loss, logs = model.loss(tokens, actions, generator(5))
+        masked = paper_mask(tokens.shape, generator(5), tokens.device)
+        logits = model(tokens, masked, actions)
+        expected = torch.nn.functional.cross_entropy(logits[masked], tokens[masked])
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(logs["accuracy"], (logits[masked].argmax(-1) == tokens[masked]).float().mean())
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+def test_cached_dynamics_equals_uncached(make_world, action, time_every):
+    """As a session plays: a prompt, then for each frame several masked passes, the first with the finished frame."""
+    model = make_world(action=action, time_every=time_every, frames=6).dynamics
+    tokens, led = torch.randint(16, (2, 6, 9)), torch.randn(2, 6, 4)
+    masked = torch.rand(2, 6, 9) < 0.5
+    with torch.no_grad():
+        cache = TimeCache(6)
+        clean = torch.zeros_like(masked)
+        prompt = model.extend(tokens[:, :2], None, led[:, :2], cache, 0)
+        torch.testing.assert_close(prompt, model(tokens, clean, led[:, 1:])[:, 1], atol=1e-4, rtol=1e-4)
+        for t in range(3, 6):
+            hidden = clean[:, : t + 1].clone()
+            hidden[:, t] = masked[:, t]
+            expected = model(tokens[:, : t + 1], hidden, led[:, 1 : t + 1])[:, t]
+            pair = slice(t - 1, t + 1)
+            both = model.extend(tokens[:, pair], hidden[:, pair], led[:, pair], cache, t - 1)
+            torch.testing.assert_close(both, expected, atol=1e-4, rtol=1e-4)
+            hidden[:, t] = ~masked[:, t]
+            expected = model(tokens[:, : t + 1], hidden, led[:, 1 : t + 1])[:, t]
+            again = model.extend(tokens[:, t : t + 1], hidden[:, t:], led[:, t : t + 1], cache, t)
+            torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("action", ["add", "prepend"])
+def test_cached_dynamics_past_the_window(make_world, action):
+    """Three times round the ring, each frame's logits are those of a whole pass in which it attends to 4 frames."""
+    model = make_world(action=action, frames=4).dynamics
+    tokens, led = torch.randint(16, (2, 14, 9)), torch.randn(2, 14, 4)
+    time = torch.arange(14)
+    age = time[:, None] - time
+    with torch.no_grad():
+        x = model._embed(tokens, None, model._actions(led[:, 1:]))
+        expected = model._logits(model.transformer(x, mask=(age >= 0) & (age < 4)))
+        cache = TimeCache(4)
+        for t in range(14):
+            first = max(t - 1, 0)
+            out = model.extend(tokens[:, first : t + 1], None, led[:, first : t + 1], cache, first)
+            torch.testing.assert_close(out, expected[:, t], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("time_every", [1, 2])
+def test_cached_decoder_equals_uncached(make_world, time_every):
+    tokenizer = make_world(time_every=time_every, frames=6).tokenizer
+    tokens = torch.randint(16, (2, 6, 9))
+    with torch.no_grad():
+        whole = tokenizer.decode(tokens)
+        cache = TimeCache(6)
+        parts = [tokenizer.decode(tokens[:, :2], cache, 0)]
+        parts += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(2, 6)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from djinn.errors import UserError
+from djinn.models.world import World, build, find_world
+
+
+@pytest.fixture
+def saved(make_world, tmp_path):
+    world = make_world()
+    world.action_names[1], world.action_keys[1] = "left", ["ArrowLeft", "a"]
+    world.save_pretrained(tmp_path / "world", dtype="fp32")
+    return world, tmp_path / "world"
+
+
+def video(batch=2, frames=4):
+    return torch.randint(256, (batch, frames, 12, 10, 3), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient", "fsq"])
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_round_trip(make_world, tmp_path, kind, dtype):
+    world = make_world(kind=kind)
+    world.action_names[2], world.action_keys[2] = "jump", ["ArrowUp"]
+    world.save_pretrained(tmp_path / "world", dtype=dtype)
+    assert {p.name for p in (tmp_path / "world").iterdir()} == {
+        "config.yaml",
+        "model.safetensors",
+        "actions.yaml",
+        "latent_action.safetensors",
+    }
+    loaded = World.from_pretrained(tmp_path / "world", device="cpu")
+    assert not loaded.training
+    assert loaded.config == world.config
+    assert loaded.action_names == world.action_names
+    assert loaded.action_keys == world.action_keys
+    precision = {"rtol": 1e-3, "atol": 1e-4} if dtype == "fp16" else {"rtol": 0, "atol": 0}
+    state = loaded.state_dict()
+    for key, value in world.state_dict().items():
+        torch.testing.assert_close(state[key], value, **precision)
+    if dtype == "fp32":
+        clip = video()
+        assert torch.equal(loaded.encode(clip), world.encode(clip))
+        assert torch.equal(loaded.infer_actions(clip), world.infer_actions(clip))
+        tokens = torch.randint(16, (1, 3, 9))
+        assert torch.equal(loaded.decode(tokens), world.decode(tokens))
+
+
+def test_action_codes_are_those_of_the_latent_action_model(make_world):
+    world = make_world()
+    assert torch.equal(world.action_vectors, world.latent_action.quantizer.codes())
+    assert world.num_actions == 5
+
+
+def test_a_world_without_its_latent_action_model_plays_but_does_not_infer(saved):
+    world, folder = saved
+    (folder / "latent_action.safetensors").unlink()
+    loaded = World.from_pretrained(folder, device="cpu")
+    assert torch.equal(loaded.action_vectors, world.action_vectors)
+    with pytest.raises(UserError, match=r"latent_action\.safetensors"):
+        loaded.infer_actions(video())
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(saved, make_world):
+    _, folder = saved
+    (folder / "README.md").write_text("about")
+    other = make_world(seed=9)
+    other.save_pretrained(folder, dtype="fp32")
+    assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, other.action_vectors)
+    assert [p.name for p in folder.parent.iterdir()] == ["world"]
+    assert (folder / "README.md").read_text() == "about"
+
+
+def test_a_failed_save_keeps_the_old_world(saved, make_world, monkeypatch):
+    world, folder = saved
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("djinn.models.storage.save_file", full)
+    with pytest.raises((OSError, UserError)):
+        make_world(seed=9).save_pretrained(folder)
+    assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, world.action_vectors)
+    assert [p.name for p in folder.parent.iterdir()] == ["world"]
+
+
+def test_saving_refuses_a_folder_of_something_else(make_world, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and no world"):
+        make_world().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="fp16"):
+        make_world().save_pretrained(tmp_path / "w", dtype="int4")
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "latent_action.safetensors"])
+def test_strict_loading_names_the_key(saved, file):
+    _, folder = saved
+    tensors = load_file(folder / file)
+    key = next(k for k in tensors if k.endswith("to_code.weight"))
+
+    def load(changed, message):
+        save_file(changed, folder / file)
+        with pytest.raises(UserError, match=message):
+            World.from_pretrained(folder, "cpu")
+
+    load({k: v for k, v in tensors.items() if k != key}, f"{file}.*lacks.*{key}")
+    load({**tensors, "stranger": torch.zeros(1)}, f"{file}.*unknown.*stranger")
+    load({**tensors, key: torch.zeros(3, 5)}, rf"{key}.*\(3, 5\)")
+
+
+def test_corrupt_and_foreign_files(saved, tmp_path):
+    _, folder = saved
+    good = (folder / "model.safetensors").read_bytes()
+    for bad in (b"", b"not safetensors at all", good[: len(good) // 2]):
+        (folder / "model.safetensors").write_bytes(bad)
+        with pytest.raises(UserError, match=r"model\.safetensors"):
+            World.from_pretrained(folder, "cpu")
+    (folder / "model.safetensors").write_bytes(good)
+
+    config = (folder / "config.yaml").read_text()
+    for bad in ("{", "- 1", "height: tall", "hight: 64", "frames: 1"):
+        (folder / "config.yaml").write_text(bad)
+        with pytest.raises(UserError, match=r"config\.yaml"):
+            World.from_pretrained(folder, "cpu")
+    (folder / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        World.from_pretrained(folder, "cpu")
+    (folder / "config.yaml").write_text(config)
+
+    actions = yaml.safe_load((folder / "actions.yaml").read_text())
+    for bad in ("actions: 3", "[", "nothing: here", yaml.safe_dump({"actions": actions["actions"][:2]})):
+        (folder / "actions.yaml").write_text(bad)
+        with pytest.raises(UserError, match=r"actions\.yaml"):
+            World.from_pretrained(folder, "cpu")
+
+
+def test_finding_a_world(saved, tmp_path):
+    _, folder = saved
+    assert find_world(folder) == folder
+    assert find_world(str(folder.parent)) == folder  # a run folder
+    with pytest.raises(UserError, match=r"no world at .*nowhere"):
+        find_world(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        find_world(tmp_path / "empty")
+    (tmp_path / "empty" / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="no finished world yet"):
+        find_world(tmp_path / "empty")
+
+
+def test_video_shape_is_checked(make_world):
+    world = make_world()
+    for wrong in (video()[..., :9, :], video()[0], video().float()):
+        with pytest.raises(UserError, match=r"\(B, T, 12, 10, 3\)"):
+            world.encode(wrong)
+    assert world.encode(video()).shape == (2, 4, 9)
+    assert world.infer_actions(video()).shape == (2, 3)
+    decoded = world.decode(world.encode(video()))
+    assert decoded.shape == (2, 4, 12, 10, 3)
+    assert decoded.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA", "I;16", "1", "CMYK"])
+def test_fit_image_takes_any_picture(make_world, mode):
+    world = make_world()
+    for size in ((10, 12), (300, 40), (3, 200), (1, 1)):
+        fitted = world.fit_image(Image.new(mode, size))
+        assert fitted.shape == (12, 10, 3)
+        assert fitted.dtype == np.uint8
+
+
+def test_fit_image_crops_the_centre_and_keeps_exact_frames(make_world):
+    world = make_world()
+    frame = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
+    assert np.array_equal(world.fit_image(Image.fromarray(frame)), frame)
+    large = np.full((24, 60, 3), 50, np.uint8)
+    large[:, 20:40] = 200  # the centre of the world's aspect
+    assert (world.fit_image(Image.fromarray(large)) == 200).all()
+    assert (world.fit_image(Image.new("RGBA", (20, 24), (9, 9, 9, 0))) == 255).all()
+
+
+def test_the_meta_device_costs_nothing(make_config):
+    with torch.device("meta"):
+        world = build(make_config())
+    assert all(p.is_meta for p in world.parameters())

@@ -1,0 +1,213 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from djinn.config import QuantizerConfig
+from djinn.nn import FSQ, VectorQuantizer, build_quantizer
+from djinn.nn.quantize import perplexity
+
+
+def quantizer(kind="ema", codes=16, dim=4, **settings) -> VectorQuantizer:
+    torch.manual_seed(0)
+    return VectorQuantizer(QuantizerConfig(kind, codes, dim, **settings))
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+@pytest.mark.parametrize("l2", [False, True])
+def test_picks_the_nearest_code(kind, l2):
+    q = quantizer(kind, l2=l2).eval()
+    z = torch.randn(3, 7, 4)
+    out = q(z)
+    unit = torch.nn.functional.normalize(z, dim=-1) if l2 else z
+    nearest = torch.cdist(unit.flatten(0, 1).double(), q.codes().double()).argmin(-1).view(3, 7)
+    assert torch.equal(out.indices, nearest)
+    torch.testing.assert_close(out.vectors, q.codes()[nearest], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(q.lookup(out.indices), q.codes()[nearest])
+    assert torch.equal(out.counts, torch.bincount(nearest.flatten(), minlength=16).float())
+    if l2:
+        torch.testing.assert_close(q.codes().norm(dim=-1), torch.ones(16))
+
+
+def test_many_vectors_are_compared_in_parts(monkeypatch):
+    q = quantizer().eval()
+    z = torch.randn(100, 4)
+    whole = q(z).indices
+    monkeypatch.setattr("djinn.nn.quantize.ROWS_AT_ONCE", 7)
+    assert torch.equal(q(z).indices, whole)
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+def test_gradient_passes_straight_through(kind):
+    q, z = quantizer(kind), torch.randn(5, 4, requires_grad=True)
+    weight = torch.randn(5, 4)
+    (q(z).vectors * weight).sum().backward()
+    torch.testing.assert_close(z.grad, weight)
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient", "fsq"])
+def test_evaluation_changes_nothing(kind):
+    config = QuantizerConfig("fsq", 16, 2, levels=(4, 4)) if kind == "fsq" else QuantizerConfig(kind, 16, 2)
+    q = build_quantizer(config).eval()
+    before = {k: v.clone() for k, v in q.state_dict().items()}
+    q(torch.randn(50, 2))
+    assert all(torch.equal(v, before[k]) for k, v in q.state_dict().items())
+
+
+def test_commitment_and_codebook_loss():
+    z = torch.randn(9, 4, requires_grad=True)
+    gradient, ema = quantizer("gradient", commitment=0.5), quantizer("ema", commitment=0.5).eval()
+    out = gradient(z)
+    error = (z - gradient.codes()[out.indices]).square().mean()
+    torch.testing.assert_close(out.loss, 1.5 * error)
+    out.loss.backward()
+    assert gradient.codebook.grad.abs().sum() > 0
+    unused = torch.bincount(out.indices, minlength=16) == 0
+    assert gradient.codebook.grad[unused].abs().sum() == 0
+    out = ema(z)
+    torch.testing.assert_close(out.loss, 0.5 * (z - ema.codes()[out.indices]).square().mean())
+    assert not list(ema.parameters())
+
+
+def test_ema_starts_from_data():
+    q = quantizer(codes=32, dim=2)
+    q(torch.randn(64, 2) + 100)
+    assert (q.codebook - 100).abs().max() < 5
+
+
+def test_ema_codes_move_to_the_mean_of_what_chooses_them():
+    q = quantizer(codes=32, dim=2, decay=0.9)
+    centres = torch.tensor([[10.0, 0], [0, 10], [-10, 0], [0, -10], [20, 20], [-20, 20], [20, -20], [-20, -20]])
+    for _ in range(200):
+        q(centres[torch.randint(8, (64,))] + 0.1 * torch.randn(64, 2))
+    assert torch.cdist(centres, q.codebook).min(1).values.max() < 0.2
+
+
+def test_dead_codes_come_back_to_life():
+    """When the data moves away, codes that nothing chooses any more restart at the new data."""
+    q = quantizer(codes=32, dim=4, decay=0.9, restart_below=0.1)
+    q(torch.randn(256, 4) * 0.1)
+    counts = torch.zeros(32)
+    for step in range(150):
+        out = q(torch.randn(256, 4) * 0.1 + 100)
+        counts += out.counts if step >= 100 else 0
+    assert (q.codebook - 100).abs().max() < 2
+    assert (counts > 0).all()
+    assert perplexity(counts) > 20
+
+    never = quantizer(codes=32, dim=4, decay=0.9, restart_below=0.0)
+    never(torch.randn(256, 4) * 0.1)
+    for _ in range(50):
+        out = never(torch.randn(256, 4) * 0.1 + 100)
+    assert perplexity(out.counts) < 5
+
+
+def test_ema_codebook_stays_finite_when_codes_are_never_chosen():
+    q = quantizer(codes=16, dim=4, decay=0.5, restart_below=0.0)
+    for _ in range(300):
+        q(torch.ones(8, 4))
+    assert q.codebook.isfinite().all()
+
+
+def test_perplexity():
+    assert perplexity(torch.tensor([3.0, 3, 3, 3])).item() == pytest.approx(4)
+    assert perplexity(torch.tensor([5.0, 0, 0, 0])).item() == pytest.approx(1)
+
+
+def test_half_precision_input_gives_fp32_codes():
+    q = quantizer().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = q(torch.randn(6, 4).bfloat16())
+    assert out.vectors.dtype == torch.float32
+    assert out.loss.dtype == torch.float32
+
+
+def test_fsq_reaches_every_bin_and_looks_up_what_it_made():
+    fsq = FSQ(QuantizerConfig("fsq", 30, 3, levels=(2, 3, 5)))
+    z = torch.randn(5_000, 3) * 2
+    out = fsq(z)
+    assert sorted(out.indices.unique().tolist()) == list(range(30))
+    torch.testing.assert_close(fsq.lookup(out.indices), out.vectors)
+    assert torch.equal(fsq(fsq.codes().clamp(-0.99, 0.99).atanh()).indices, torch.arange(30))
+    assert fsq.codes().unique(dim=0).shape == (30, 3)
+    assert (fsq.codes().abs() <= 1).all()
+    for i, levels in enumerate((2, 3, 5)):
+        torch.testing.assert_close(fsq.codes()[:, i].unique(), torch.linspace(-1, 1, levels))
+
+
+def test_fsq_gradient_passes_through_the_bound():
+    fsq = FSQ(QuantizerConfig("fsq", 16, 2, levels=(4, 4)))
+    z = torch.randn(7, 2, requires_grad=True)
+    fsq(z).vectors.sum().backward()
+    torch.testing.assert_close(z.grad, 1 - z.detach().tanh() ** 2)
+
+
+NO_BREAKS = """
+import torch
+from djinn.config import QuantizerConfig
+from djinn.nn import build_quantizer
+for config in (
+    QuantizerConfig("ema", 16, 4), QuantizerConfig("ema", 16, 4, l2=True), QuantizerConfig("gradient", 16, 4),
+    QuantizerConfig("fsq", 16, 2, levels=(4, 4)),
+):
+    quantizer = build_quantizer(config)
+    compiled = torch.compile(quantizer, fullgraph=True, backend="eager")
+    for _ in range(3):
+        z = torch.randn(8, config.dim, requires_grad=True)
+        out = compiled(z)
+        (out.vectors.sum() + out.loss).backward()
+    assert z.grad is not None
+"""
+
+
+@pytest.mark.slow
+def test_no_graph_breaks():
+    result = subprocess.run([sys.executable, "-c", NO_BREAKS], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2_000:]
+
+
+TWO_RANKS = """
+import sys
+import torch
+import torch.distributed as dist
+from djinn.config import QuantizerConfig
+from djinn.nn import VectorQuantizer
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+for restart in (0.0, 0.1):
+    torch.manual_seed(0)
+    whole = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, restart_below=restart))
+    torch.manual_seed(0)
+    shared = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, restart_below=restart))  # before the group exists
+    data = torch.randn(20, 2, 32, 4)
+    whole.started.fill_(True)
+    shared.started.fill_(True)
+    if restart == 0.0:
+        for step in data:
+            whole(step)
+        dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(rank)
+    for step in data:
+        counts = shared(step[rank]).counts
+    assert counts.sum() == 64, counts
+    if restart == 0.0:
+        torch.testing.assert_close(shared.codebook, whole.codebook)
+    others = [torch.empty_like(shared.codebook) for _ in range(2)]
+    dist.all_gather(others, shared.codebook)
+    assert torch.equal(*others)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_ranks_share_one_codebook(tmp_path):
+    """Two ranks with half of the data each learn what one learns with all of it, random restarts included."""
+    command = [sys.executable, "-c", TWO_RANKS]
+    ranks = [
+        subprocess.Popen([*command, str(r), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        for r in range(2)
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2_000:]

@@ -1,0 +1,151 @@
+import pytest
+import torch
+
+from djinn.config import TransformerConfig
+from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, attention
+
+
+def transformer(time_every=1, blocks=3):
+    torch.manual_seed(0)
+    return STTransformer(TransformerConfig(blocks, d_model=16, heads=3, head_dim=8, time_every=time_every)).eval()
+
+
+def band(frames, window):
+    time = torch.arange(frames)
+    age = time[:, None] - time
+    return (age >= 0) & (age < window)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_width_of_attention_and_ffn_are_plain_numbers():
+    block = STTransformer(TransformerConfig(1, d_model=16, heads=3, head_dim=8, ffn_mult=2.5)).blocks[0]
+    assert block.space.qkv.weight.shape == (3 * 24, 16)
+    assert block.space.out.weight.shape == (16, 24)
+    assert block.ffn_in.weight.shape == (40, 16)
+
+
+def test_time_every():
+    assert [block.time is not None for block in transformer(2, blocks=5).blocks] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize("time_every", [1, 2])
+def test_causal_over_time(time_every):
+    model, x = transformer(time_every), torch.randn(2, 6, 5, 16)
+    out = model(x)
+    for t in range(1, 6):
+        later = x.clone()
+        later[:, t:] = torch.randn_like(later[:, t:])
+        changed = model(later)
+        torch.testing.assert_close(changed[:, :t], out[:, :t], atol=1e-6, rtol=0)
+        assert (changed[:, t:] - out[:, t:]).abs().amax((0, 2, 3)).min() > 1e-3
+
+
+def test_every_position_sees_its_own_past_and_all_of_its_frame():
+    model, x = transformer(blocks=1), torch.randn(1, 3, 4, 16)
+    out = model(x)
+    other = x.clone()
+    other[0, 0, 1] += torch.randn(16)
+    seen = (model(other) - out).abs().amax(-1)[0] > 1e-6
+    assert seen[0].all()  # space comes first, so all of frame 0, and then, over time, everything later
+    assert seen[1:].all()
+
+
+def test_positions_in_time_are_relative():
+    model, x = transformer(), torch.randn(1, 5, 4, 16)
+    torch.testing.assert_close(model(x), model(x, times=torch.arange(5) + 1_000_000), atol=1e-5, rtol=0)
+    assert (model(x) - model(x, times=torch.arange(5) * 2)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("time_every", [1, 2])
+@pytest.mark.parametrize("pieces", [[1] * 6, [3, 1, 2], [6], [2, 2, 2]])
+def test_cached_equals_uncached_inside_the_window(time_every, pieces):
+    model, x = transformer(time_every), torch.randn(2, 6, 5, 16)
+    cache, parts, first = TimeCache(6), [], 0
+    for frames in pieces:
+        parts.append(model.extend(x[:, first : first + frames], cache, first))
+        first += frames
+    torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_window_slides_for_ever(pair):
+    """Past the window the cache equals a whole recompute in which each frame attends to the last `window` frames."""
+    window, frames = 4, 4 * 3 + 3
+    model, x = transformer(), torch.randn(2, frames, 5, 16)
+    expected = model(x, mask=band(frames, window))
+    cache = TimeCache(window)
+    for t in range(frames):
+        if pair and t > 0:  # as a session does: the finished frame once more, with the new one
+            out = model.extend(x[:, t - 1 : t + 1], cache, t - 1)
+            torch.testing.assert_close(out[:, 0], expected[:, t - 1], atol=1e-5, rtol=1e-5)
+        else:
+            out = model.extend(x[:, t : t + 1], cache, t)
+        torch.testing.assert_close(out[:, -1], expected[:, t], atol=1e-5, rtol=1e-5)
+    assert cache.layers[0].keys.shape[3] == window + 1
+
+
+def test_extending_again_replaces_a_frame():
+    model, x = transformer(), torch.randn(1, 9, 5, 16)
+    expected = model(x, mask=band(9, 4))
+    cache = TimeCache(4)
+    for t in range(9):
+        for _ in range(3):
+            model.extend(torch.randn(1, 1, 5, 16), cache, t)
+        torch.testing.assert_close(model.extend(x[:, t : t + 1], cache, t)[:, 0], expected[:, t], atol=1e-5, rtol=1e-5)
+
+
+def test_snapshot_and_restore_undo_several_frames_past_the_window():
+    model, x = transformer(), torch.randn(1, 14, 5, 16)
+    expected = model(x, mask=band(14, 4))
+    cache, saved = TimeCache(4), []
+    for t in range(10):
+        saved.append(cache.snapshot(t))
+        model.extend(x[:, t : t + 1], cache, t)
+    for t in range(9, 5, -1):
+        cache.restore(t, saved[t])
+    for t in range(6, 14):
+        out = model.extend(x[:, t : t + 1], cache, t)
+        torch.testing.assert_close(out[:, 0], expected[:, t], atol=1e-5, rtol=1e-5)
+
+
+def test_a_clone_is_independent():
+    model, x = transformer(), torch.randn(1, 6, 5, 16)
+    cache = TimeCache(4)
+    model.extend(x[:, :3], cache, 0)
+    copy = cache.clone()
+    model.extend(torch.randn(1, 1, 5, 16), cache, 3)
+    out = model.extend(x[:, 3:4], copy, 3)
+    torch.testing.assert_close(out[:, 0], model(x[:, :4])[:, 3], atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_the_same_in_chunks(monkeypatch):
+    model, x = transformer(), torch.randn(3, 4, 5, 16)
+    whole = model(x)
+    monkeypatch.setattr(attention, "MAX_SDPA_BATCH", 4)
+    torch.testing.assert_close(model(x), whole, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (90, 160), (5, 7)])
+def test_patches_cover_any_frame(height, width):
+    rows, columns = -(-height // 4), -(-width // 4)
+    video = torch.rand(2, 3, height, width, 3)
+    x = ToPatches(4, 16)(video)
+    assert x.shape == (2, 3, rows * columns, 16)
+    assert GridPosition(rows, columns, 16)(x).shape == x.shape
+    assert FromPatches(4, 16, height, width)(x).shape == video.shape
+
+
+def test_patches_keep_their_place():
+    """With weights that pass pixels through, from patches is the inverse of to patches, save the scale [-1, 1]."""
+    to, back = ToPatches(2, 12), FromPatches(2, 12, 5, 6)
+    to.embed.weight.copy_(torch.eye(12).view(12, 2, 2, 3).permute(0, 3, 1, 2))  # rows, columns, colours
+    to.embed.bias.zero_()
+    back.to_pixels.weight.copy_(torch.eye(12))
+    back.to_pixels.bias.zero_()
+    video = torch.rand(2, 3, 5, 6, 3)
+    torch.testing.assert_close(back(to(video)), video * 2 - 1)
