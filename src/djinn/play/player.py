@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import random
@@ -176,10 +177,8 @@ class Player:
             return False
         now = time.monotonic()
         if self.fps > 0 and now < self._due:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._due - now)
-            except TimeoutError:
-                pass
             return True
         if self.fps > 0:
             self._due = max(self._due, now - 1 / self.fps) + 1 / self.fps

@@ -1,8 +1,8 @@
 """What page and server say to each other over the websocket.
 
-The page sends JSON texts, one object each, `{"type": NAME, ...}`; `messages` lists every name and its fields. The server
-answers with JSON texts (`welcome`, `settings`, `tape`, `error`, `bye`) and with frames. A frame is one binary message:
-two bytes with the length of the header (big-endian), the header as JSON, and the picture as PNG, WebP or JPEG.
+The page sends JSON texts, one object each, `{"type": NAME, ...}`; `messages` lists every name and its fields. The
+server answers with JSON texts (`welcome`, `settings`, `tape`, `error`, `bye`) and with frames. A frame is one binary
+message: two bytes with the length of the header (big-endian), the header as JSON, and the picture as PNG, WebP or JPEG.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ FILM_TYPES = {"mp4": "video/mp4", "gif": "image/gif"}
 log = logging.getLogger("djinn.play")
 
 
-def serve(world_path: str | Path, host: str = "127.0.0.1", port: int = 8000, open_browser: bool = True, **more: Any) -> None:
+def serve(
+    world_path: str | Path, host: str = "127.0.0.1", port: int = 8000, open_browser: bool = True, **more: Any
+) -> None:
     """Serves a world to the browser until Ctrl-C; see `djinn.play.launch.serve`, which this is."""
     from djinn.play.launch import serve as launch
 
@@ -132,11 +134,11 @@ class Hall:
     def _make_session(self, prompt: np.ndarray, sampler: SamplerConfig, seed: int) -> Any:
         from djinn.generate.session import Session
 
-        return Session(self.world, prompt, sampler=sampler, seed=seed, undo_depth=UNDO_DEPTH)
+        return Session(self.world, np.array(prompt), sampler=sampler, seed=seed, undo_depth=UNDO_DEPTH)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Plays one frame before the first player comes, so that theirs is quick; ends the model's thread at the end."""
+        """Plays one frame before the first player comes, so that theirs is quick; ends the thread at the end."""
         await self._work(lambda: self.make_session(self.prompts[0], self.world.config.sampler, 0).step(0))
         try:
             yield
@@ -158,9 +160,7 @@ class Hall:
             "fps": self.fps,
             "frames": config.frames,
             "tokens_per_frame": config.tokens_per_frame,
-            "actions": [
-                {"index": i, "name": n, "keys": k} for i, (n, k) in enumerate(zip(names, keys, strict=True))
-            ],
+            "actions": [{"index": i, "name": n, "keys": k} for i, (n, k) in enumerate(zip(names, keys, strict=True))],
             "sampler": {"steps": config.sampler.steps, "temperature": config.sampler.temperature},
             "prompts": len(self.prompts) if self.has_prompts else 0,
             "image_formats": list(protocol.IMAGE_FORMATS),
@@ -297,7 +297,9 @@ class Hall:
 
 
 def _is_leaving(error: BaseException) -> bool:
-    return isinstance(error, WebSocketDisconnect) or (isinstance(error, RuntimeError) and "websocket" in str(error).lower())
+    return isinstance(error, WebSocketDisconnect) or (
+        isinstance(error, RuntimeError) and "websocket" in str(error).lower()
+    )
 
 
 def _refuse(status: int, text: str) -> Response:

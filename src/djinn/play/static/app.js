@@ -2,6 +2,7 @@
 
 import { Held, actionOf, cap, digit, keysOf } from "./keys.js";
 import { Link } from "./link.js";
+import * as gallery from "./gallery.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -115,7 +116,7 @@ function setWorld(about) {
   $("temperature").max = Math.max(3, world.sampler.temperature);
   view.resize(world.width, world.height);
   buildActions();
-  buildGallery();
+  gallery.build(world, first);
   buildHelp();
   view.fit();
 }
@@ -130,7 +131,7 @@ function capsOf(index) {
 function buildActions() {
   const count = world.actions.length;
   const rows = Math.ceil(count / 8);
-  $("actions").style.setProperty("--columns", Math.ceil(count / rows));
+  $("actions").style.setProperty("--desk-columns", Math.ceil(count / rows));
   $("actions").style.setProperty("--phone-columns", count <= 3 ? count : count % 3 === 0 && count < 9 ? 3 : 4);
   $("actions").replaceChildren(...world.actions.map((action) => {
     const button = document.createElement("button");
@@ -177,58 +178,11 @@ function hold(button, down, up) {
   });
 }
 
-function buildGallery() {
-  const add = document.createElement("button");
-  add.type = "button";
-  add.className = world.prompts ? "add" : "add wide";
-  add.title = add.ariaLabel = "Upload a picture (PNG, JPEG or WebP)";
-  add.append(icon("M10 4v12M4 10h12"));
-  if (!world.prompts) add.append(Object.assign(document.createElement("span"), { textContent: "Choose a picture to start from" }));
-  add.onclick = () => $("file").click();
-  const thumbs = Array.from({ length: world.prompts }, (_, index) =>
-    thumb(`api/prompts/${index}.png`, `Start from picture ${index + 1}`, () => restart("prompt", { index })));
-  $("gallery").replaceChildren(...thumbs, add);
-  if (thumbs.length) {
-    choose(thumbs[0]);
-    if (first) thumbs[0].firstChild.onload = ({ target }) => first && view.draw(target);
-  }
-}
-
-function thumb(source, title, start) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.title = button.ariaLabel = title;
-  const image = new Image();
-  image.src = source;
-  image.alt = "";
-  image.draggable = false;
-  button.append(image);
-  button.onclick = () => {
-    choose(button);
-    start();
-  };
-  return button;
-}
-
-function choose(button) {
-  for (const other of $("gallery").children) other.setAttribute("aria-pressed", String(other === button));
-}
-
-function icon(path) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  line.setAttribute("d", path);
-  svg.append(line);
-  return svg;
-}
-
 function buildHelp() {
   const most = Math.min(world.actions.length, 10);
   const arrows = keys.flat().filter((key) => key.startsWith("arrow"));
   const rows = [[["1", "–", digit(most - 1)], "play an action; hold to keep playing"]];
-  if (arrows.length) rows.push([[...new Set(arrows.map(cap))], "the same, as named below the screen; W A S D too"]);
+  if (arrows.length) rows.push([[...new Set(arrows.map(cap))], "the same, as the buttons show; WASD too"]);
   rows.push([["R"], "back to the start"], [["U"], "take a frame back; hold to rewind"], [["P"], "pause: each press plays one frame"]);
   rows.push([["N"], "one frame of the last action"], [["C"], "record, and stop recording"], [["H"], "this help"]);
   $("help-keys").replaceChildren(...rows.map(([caps, text]) => {
@@ -271,56 +225,10 @@ async function save(kind) {
     setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
     view.say("The film is saved.");
   } catch (error) {
-    view.complain(reason(error, "The film could not be saved"));
+    view.complain(view.reason(error, "The film could not be saved"));
   }
   button.textContent = words;
 }
-
-const reason = (error, what) => (error instanceof TypeError || error instanceof SyntaxError ? `${what}: the server did not answer.` : error.message);
-
-// ---- a picture of one's own
-
-async function upload(file) {
-  if (!file || !world) return;
-  const most = world.limits.upload_bytes;
-  if (file.size > most) {
-    view.complain(`This file is too large: at most ${most / 1e6} MB are taken, so save it smaller first.`);
-    return;
-  }
-  try {
-    const answer = await fetch(link.path("uploads"), { method: "POST", body: file });
-    if (!answer.ok) throw new Error((await answer.json()).error);
-    const index = Number(answer.headers.get("X-Upload"));
-    const button = thumb(URL.createObjectURL(await answer.blob()), `Start from ${file.name || "your picture"}`, () => restart("upload", { index }));
-    $("gallery").lastElementChild.before(button);
-    choose(button);
-    button.scrollIntoView({ block: "nearest" });
-    view.rest();
-  } catch (error) {
-    view.complain(reason(error, "The picture could not be sent"));
-  }
-}
-
-$("file").onchange = ({ target }) => {
-  upload(target.files[0]);
-  target.value = "";
-};
-const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-addEventListener("dragover", (event) => {
-  if (!carries(event)) return;
-  event.preventDefault();
-  $("drop").hidden = false;
-});
-addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) $("drop").hidden = true;
-});
-addEventListener("drop", (event) => {
-  $("drop").hidden = true;
-  if (!carries(event)) return;
-  event.preventDefault();
-  upload(event.dataTransfer.files[0]);
-});
-addEventListener("paste", (event) => upload(event.clipboardData?.files[0]));
 
 // ---- settings
 
@@ -334,8 +242,8 @@ function paint(slider) {
   const share = (slider.value - slider.min) / (slider.max - slider.min);
   slider.style.setProperty("--fill", `${share * 100}%`);
   const value = Number(slider.value);
-  const words = slider.id === "pace" ? (value === FASTEST ? "as fast as it can" : `${value} frames/s`)
-    : slider.id === "temperature" ? (value === 0 ? "0, most likely" : value.toFixed(2)) : String(value);
+  const words = slider.id === "pace" ? (value === FASTEST ? "no limit" : `${value} fps`)
+    : slider.id === "temperature" ? value.toFixed(2) : String(value);
   $(`${slider.id}-out`).textContent = words;
   slider.setAttribute("aria-valuetext", words);
 }
@@ -416,4 +324,5 @@ document.addEventListener("visibilitychange", () => {
 new ResizeObserver(view.fit).observe($("screen"));
 addEventListener("resize", view.fit);
 
+gallery.listen({ start: restart, path: (rest) => link.path(rest) });
 link.open();

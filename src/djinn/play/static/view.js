@@ -145,6 +145,10 @@ export function complain(text) {
   setTimeout(() => toast.remove(), 9000);
 }
 
+/** What to say when a request failed: the server's own sentence, or that it did not answer. */
+export const reason = (error, what) =>
+  error instanceof TypeError || error instanceof SyntaxError ? `${what}: the server did not answer.` : error.message;
+
 export function say(text) {
   $("say").textContent = text;
 }

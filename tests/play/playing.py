@@ -1,0 +1,162 @@
+"""What the tests of playing share: a small world, servers, a player without a page."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("starlette", reason="needs the extra 'play'")
+pytest.importorskip("uvicorn", reason="needs the extra 'play'")
+pytest.importorskip("websockets", reason="needs the extra 'play'")
+
+import uvicorn
+from websockets.sync.client import connect
+
+from djinn.config import (
+    DynamicsConfig,
+    LatentActionConfig,
+    QuantizerConfig,
+    SamplerConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    WorldConfig,
+)
+from djinn.models.world import World
+from djinn.play.protocol import unpack_frame
+from djinn.play.server import create_app
+
+SIZE = TransformerConfig(blocks=2, d_model=32, heads=2, head_dim=16)
+CONFIG = WorldConfig(
+    height=32,
+    width=32,
+    frames=4,
+    fps=30.0,
+    tokenizer=TokenizerConfig(8, SIZE, SIZE, QuantizerConfig(codes=64, dim=8)),
+    latent_action=LatentActionConfig(8, SIZE, SIZE, QuantizerConfig(codes=6, dim=8)),
+    dynamics=DynamicsConfig(SIZE),
+    sampler=SamplerConfig(steps=3),
+)
+
+
+def start(folder: Path, port: int, **settings: Any) -> subprocess.Popen[str]:
+    """Starts a server process as `djinn play --no-browser` does."""
+    code = (
+        f"from djinn.play.server import serve; serve({str(folder)!r}, port={port}, open_browser=False, **{settings!r})"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+class Client:
+    """A player without a page."""
+
+    def __init__(self, server: str, **settings: Any) -> None:
+        self.server = server
+        # websockets 17 connects on entering, earlier ones at once
+        address = f"ws://{server}/ws"
+        self.socket = connect(address, compression=None, open_timeout=30, close_timeout=1, **settings).__enter__()
+        self.texts: list[dict[str, Any]] = []
+        self.number = 0
+
+    def send(self, type: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"type": type, **fields}))
+
+    def frame(self, seconds: float = 20) -> tuple[dict[str, Any], np.ndarray]:
+        """The next frame, and tells the server that it was seen."""
+        while True:
+            message = self.socket.recv(timeout=seconds)
+            if isinstance(message, bytes):
+                header, picture = unpack_frame(message)
+                self.number = header["number"]
+                self.send("seen", number=self.number)
+                return header, np.array(Image.open(io.BytesIO(picture)))
+            self.texts.append(json.loads(message))
+
+    def text(self, type: str, seconds: float = 20) -> dict[str, Any]:
+        """The next text of this type; frames before it are left out."""
+        while True:
+            for i, message in enumerate(self.texts):
+                if message["type"] == type:
+                    return self.texts.pop(i)
+            message = self.socket.recv(timeout=seconds)
+            if isinstance(message, str):
+                self.texts.append(json.loads(message))
+
+    def act(self, type: str, **fields: Any) -> np.ndarray:
+        """Sends what makes one frame, and returns that frame."""
+        self.send(type, **fields)
+        return self.frame()[1]
+
+    def play(self, actions: list[int]) -> list[np.ndarray]:
+        return [self.act("step", action=action) for action in actions]
+
+
+def ask(server: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """One HTTP request: status, headers, body."""
+    request = urllib.request.Request(f"http://{server}{path}", data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def players(server: str) -> int:
+    """How many play there."""
+    return json.loads(ask(server, "/healthz")[2])["players"]
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def serving(world: World, **settings: Any) -> Iterator[str]:
+    """A server inside this process, for what needs another world, session or limit."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(world, **settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws_per_message_deflate=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+def huge_png(side: int) -> bytes:
+    """A small file that claims to be a huge picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")

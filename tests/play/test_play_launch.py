@@ -1,0 +1,66 @@
+"""Starting the server: what can go wrong is told in one sentence, before anything heavy is loaded."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from playing import ask, start
+
+from djinn.errors import UserError
+from djinn.play.launch import serve
+
+
+def test_a_port_in_use_is_told_before_the_world_is_looked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            UserError, match=f"port {port} is in use: choose another one, for instance --port {port + 1}"
+        ):
+            serve("no/such/world", port=port, open_browser=False)
+
+
+def test_a_missing_world_is_told_and_the_port_is_free_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match="no-such-world"):
+        serve("no-such-world", port=port, open_browser=False)
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "sentence"),
+    [
+        ("127.0.0.1", 70000, "out of range"),
+        ("no.such.host.invalid", 0, "is no address of this machine"),
+        ("192.0.2.1", 0, "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told(host, port, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        serve("no-such-world", host, port, open_browser=False)
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; from djinn.errors import UserError\n"
+        "try:\n    from djinn.play.server import serve; serve('x')\n"
+        "except UserError as error:\n    print(error)"
+    )
+    for module in ("uvicorn", "starlette", "websockets"):
+        run = subprocess.run([sys.executable, "-c", code.replace("uvicorn", module)], capture_output=True, text=True)
+        assert "needs the extra 'play': pip install 'djinn[play]'" in run.stdout, run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_ends_it_in_peace_with_a_player_inside(world_folder, join) -> None:
+    process = start(world_folder, 0, fps=5.0, max_players=1)
+    assert process.stdout is not None
+    server = process.stdout.readline().split("http://")[1].split()[0]
+    assert ask(server, "/healthz")[0] == 200
+    join(server)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err, err

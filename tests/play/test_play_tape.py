@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from djinn.errors import UserError
+from djinn.play.tape import Tape, write_film
+
+
+def frames(count: int) -> list[np.ndarray]:
+    return [np.full((4, 4, 3), i, np.uint8) for i in range(count)]
+
+
+def test_the_film_since_the_reset() -> None:
+    tape = Tape(48)
+    first, *rest = frames(5)
+    tape.restart(first)
+    for frame in rest:
+        tape.add(frame)
+    tape.take_back(2)
+    assert [f[0, 0, 0] for f in tape.film()] == [0, 1, 2]
+    tape.take_back(9)
+    assert len(tape.film()) == 1
+    tape.restart(first)
+    assert len(tape.film()) == 1
+
+
+def test_a_recording_wins_until_it_is_discarded() -> None:
+    tape = Tape(48)
+    tape.restart(frames(1)[0])
+    tape.record("start")
+    for frame in frames(3):
+        tape.add(frame)
+    tape.restart(frames(1)[0])
+    tape.record("stop")
+    tape.add(frames(1)[0])
+    assert len(tape.film()) == 5 and not tape.state()["recording"]
+    tape.record("discard")
+    assert len(tape.film()) == 2
+
+
+def test_both_films_are_bounded() -> None:
+    tape = Tape(50_000_000)
+    tape.restart(frames(1)[0])
+    tape.record("start")
+    for frame in frames(9):
+        tape.add(frame)
+    assert len(tape.history) == tape.limit == 2
+    assert len(tape.recorded) == 2 and not tape.recording
+
+
+def test_nothing_to_save_is_said(tmp_path) -> None:
+    with pytest.raises(UserError, match="nothing to save"):
+        write_film(tmp_path / "film.mp4", [], 10)
