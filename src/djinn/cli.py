@@ -1,6 +1,6 @@
 """The command `djinn`: one verb for each job.
 
-A mistake of the user ends in one sentence on stderr and exit code 2. The verbs themselves are in `djinn.commands`; nothing
+A mistake of the user ends in one sentence on stderr and exit code 2. The verbs are in `djinn.commands`; nothing
 heavy is imported before a verb needs it, so that `--help` answers at once.
 """
 

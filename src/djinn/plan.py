@@ -46,11 +46,13 @@ def format_plan(name: str) -> str:
         "",
         "parameters",
     ]
-    lines += [f"  {part.replace('_', ' '):<15}{_short(count):>8}{_printed(name, part)}" for part, count in parts.items()]
+    lines += [
+        f"  {part.replace('_', ' '):<15}{_short(count):>8}{_printed(name, part)}" for part, count in parts.items()
+    ]
     playing = parts["tokenizer"] + parts["dynamics"]
     lines += [
         f"  {'in all':<15}{_short(sum(parts.values())):>8}{_printed(name, '')}",
-        f"  {'to play':<15}{_short(playing):>8}, {_size(2 * playing)} as fp16 file, {_size(4 * playing)} as fp32 in memory",
+        f"  {'to play':<15}{_short(playing):>8}, {_size(2 * playing)} as a file (fp16), {_size(4 * playing)} in memory",
         "",
         f"memory in training for weights, gradients and AdamW in fp32 ({TRAINING_BYTES} bytes a parameter), to which",
         "the activations come, which grow with the batch and are not counted here",

@@ -77,7 +77,9 @@ def parse_actions(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:x(\d{1,9}))?\s*", part)
         if not match:
-            raise UserError(f"actions must be numbers with commas between, for instance 0,0,3,3 or 0x5,3x10, got '{text}'")
+            raise UserError(
+                f"actions must be numbers with commas between, for instance 0,0,3,3 or 0x5,3x10, got '{text}'"
+            )
         if len(actions) + int(match[2] or 1) > MOST_FRAMES:
             raise UserError(f"at most {MOST_FRAMES:,} frames can be sampled in one go: give fewer actions")
         actions += [int(match[1])] * int(match[2] or 1)
@@ -104,7 +106,7 @@ def read_image(path: Path, world: World | None = None) -> np.ndarray:
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: give a PNG, JPEG or WebP file") from None
     try:
-        return read_picture(data, world.fit_image if world is not None else _as_it_is)
+        return read_picture(data, world.fit_image if world is not None else _as_it_is).copy()  # for torch: writable
     except UserError as error:
         raise UserError(f"{path}: {error}".rstrip(".")) from None
 

@@ -1,0 +1,70 @@
+# make setup   everything in .venv          make test   all tests      make lint    what CI checks besides
+# make demo    from videos to a game        make test-fast             make clean   what make has made
+#
+# Nothing is compiled. Torch is the CPU build, from pytorch.org where that can be reached and else from where pip
+# looks. For a GPU: make setup TORCH_INDEX=  takes what PyPI has; an address there is searched besides PyPI.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint clean
+
+VENV := .venv
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys, venv, ensurepip; print(1) if (3, 11) <= sys.version_info[:2] < (3, 13) else 0' 2>/dev/null | grep 1),$(p))))
+TORCH_INDEX ?= auto
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+EXTRAS ?= play,plot,dev
+TORCH := $(shell sed -n 's/^ *"\(torch[^"]*\)",/\1/p' pyproject.toml)
+DEMO ?= .demo
+MINUTES ?= 4
+ARGS ?=
+# one thread a worker: two workers with two threads each would only wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --jaxtyping-packages=djinn,typecheck.check
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "Djinn needs Python 3.11 or 3.12 with its venv module, and none was found."; \
+	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv; else from python.org),"; \
+	  echo "or name the one you have: make setup PYTHON=/path/to/python3.11"; \
+	  exit 1; fi
+	@echo "== Setting up $(VENV) with $$($(PYTHON) --version): a few minutes, most of them for torch"
+	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	@index='$(TORCH_INDEX)'; \
+	if [ "$$index" = auto ]; then index=; \
+	  if $(VENV)/bin/python -c 'import urllib.request as r; r.urlopen("$(TORCH_CPU)/torch/", timeout=5)' 2>/dev/null; \
+	  then index=$(TORCH_CPU); fi; fi; \
+	pip() { $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --retries 1 "$$@"; }; \
+	if [ -n "$$index" ]; then pip --extra-index-url "$$index" '$(TORCH)' || echo "nothing from $$index: trying without"; fi; \
+	pip -e '.[$(EXTRAS)]' || { echo "pip could not install everything and says why above. To try again: make setup"; exit 1; }
+	@$(VENV)/bin/python -c 'import torch, djinn; print(f"== Ready: djinn {djinn.__version__}, torch {torch.__version__}")'
+	@touch $@
+
+demo: setup
+	@if [ ! -f $(DEMO)/data/dataset.json ]; then \
+	  echo "== 1 of 3: reading the videos in assets/coinrun-videos"; \
+	  $(VENV)/bin/djinn data import assets/coinrun-videos --out $(DEMO)/data; \
+	else echo "== 1 of 3: the videos are read already ($(DEMO)/data)"; fi
+	@echo "== 2 of 3: learning a world from them, $(MINUTES) minutes in all; Ctrl-C saves, and make demo goes on from there"
+	@$(VENV)/bin/djinn train $(DEMO)/data --preset tiny --out $(DEMO)/run --minutes $(MINUTES)
+	@echo "== 3 of 3: play it. $(MINUTES) minutes make a blurry little world; for a better one: make demo MINUTES=20 DEMO=.demo20"
+	@$(VENV)/bin/djinn play $(DEMO)/run $(ARGS)
+
+test: setup
+	@$(PYTEST) $(ARGS)
+
+test-fast: setup
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+lint: setup
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/pyrefly check --output-format=min-text
+
+clean:
+	rm -rf $(VENV)/.installed $(DEMO) dist .pytest_cache .ruff_cache
+	find src tests recipes benchmarks -name __pycache__ -type d -exec rm -rf {} +

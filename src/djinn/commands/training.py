@@ -1,0 +1,137 @@
+"""`djinn train`: the preset first, then every option on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from djinn.commands.parsing import parse
+from djinn.config import StageConfig, TrainConfig
+from djinn.errors import UserError
+from djinn.presets import PRESETS, get_preset
+
+UNLIMITED = 1_000_000_000
+"""Optimizer steps of a stage whose only limit is time."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Learn a world from a data set.
+
+    For instance: djinn train data/mine --preset tiny --out runs/mine --minutes 20
+
+    Two stages run one after the other: the tokenizer, which learns to write frames as tokens, and the world, which
+    learns the latent actions and what they do. Stop it whenever you like and start the same command again: it goes on
+    where it was.
+
+    Besides the options here, every size and setting of the preset is an option: --help-config lists them.
+    """
+
+    dataset: Annotated[Path, Positional, arg(metavar="DATASET")]
+    """Folder made by djinn data import."""
+    preset: Annotated[str, arg(metavar="NAME", help=f"What to train: {', '.join(PRESETS)}.")]
+    out: Annotated[Path, arg(metavar="RUN")]
+    """Folder for the run: checkpoints, figures, pictures and the world itself."""
+    stage: Literal["all", "tokenizer", "world"] = "all"
+    """Which stage to train."""
+    minutes: Annotated[float | None, arg(metavar="M", help_behavior_hint="")] = None
+    """How long to train, in place of the preset's steps. --tokenizer-share divides it between the stages."""
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None
+    """Optimizer steps of each stage. With --minutes, whichever ends first."""
+
+
+def read_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
+    """Reads the command line of `djinn train`: the preset first, and then all options on top of it.
+
+    Returns:
+        The options, the preset with the keys that were given, and the names of all that was given.
+
+    Raises:
+        UserError: the preset or an option is unknown, or a value is wrong.
+    """
+    name = _value_of("preset", args)
+    preset = get_preset(name) if name is not None else TrainConfig()
+
+    def bind(
+        options: Annotated[TrainOptions, arg(name="")], config: Annotated[TrainConfig, arg(name="")] = preset
+    ) -> tuple[TrainOptions, TrainConfig]:
+        """Learn a world from a data set: all options, with the values of the preset."""
+        return options, config
+
+    options, config = parse(bind, ["--help"] if "--help-config" in args else args, "djinn train")
+    return options, config, {a.split("=")[0].removeprefix("--").replace("-", "_") for a in args if a.startswith("--")}
+
+
+def _value_of(option: str, args: list[str]) -> str | None:
+    for i, text in enumerate(args):
+        if text.startswith(f"--{option}="):
+            return text.split("=", 1)[1]
+        if text == f"--{option}" and i + 1 < len(args):
+            return args[i + 1]
+    return None
+
+
+def resolve_train(
+    options: TrainOptions, config: TrainConfig, given: set[str], size: tuple[int, int], fps: float
+) -> TrainConfig:
+    """The config of a run: preset and options, with the data set's frames and the time and steps of each stage.
+
+    Args:
+        options: the options.
+        config: the preset with the keys that were given.
+        given: the names of all options and keys that were given.
+        size: `(height, width)` of the data set.
+        fps: its frames a second.
+
+    Raises:
+        UserError: a size was asked for that the data set does not have.
+    """
+    world = config.world
+    for side, has in zip(("height", "width"), size, strict=True):
+        asked = getattr(world, side)
+        if f"world.{side}" in given and asked != has:
+            raise UserError(
+                f"--world.{side} is {asked}, but the data set has frames of {size[1]}x{size[0]}: leave the option out "
+                "or import the data with another --size"
+            )
+    world = dataclasses.replace(world, height=size[0], width=size[1])
+    if "world.fps" not in given:
+        world = dataclasses.replace(world, fps=fps)
+    share = config.tokenizer_share if options.stage == "all" else 1.0
+    tokenizer, dynamics = config.tokenizer, config.dynamics
+    if options.stage != "world":
+        tokenizer = _limit(tokenizer, "tokenizer", options, given, share)
+    if options.stage != "tokenizer":
+        dynamics = _limit(dynamics, "dynamics", options, given, 1 - share if options.stage == "all" else 1.0)
+    return dataclasses.replace(config, world=world, tokenizer=tokenizer, dynamics=dynamics)
+
+
+def _limit(stage: StageConfig, name: str, options: TrainOptions, given: set[str], share: float) -> StageConfig:
+    """A stage's steps and minutes; `--tokenizer.steps` and the like count for more than `--steps`."""
+    steps, minutes = stage.steps, stage.minutes
+    if f"{name}.minutes" not in given and options.minutes is not None:
+        minutes = options.minutes * share
+    if f"{name}.steps" not in given:
+        if options.steps is not None:
+            steps = options.steps
+        elif options.minutes is not None:
+            steps = UNLIMITED
+    return dataclasses.replace(stage, steps=steps, minutes=minutes)
+
+
+def train(args: list[str]) -> None:
+    """`djinn train`."""
+    if "-h" in args or "--help" in args:
+        parse(TrainOptions, args, "djinn train")
+    options, config, given = read_train(args)
+    from djinn.data.dataset import Dataset
+
+    dataset = Dataset.open(options.dataset)
+    config = resolve_train(options, config, given, (dataset.height, dataset.width), dataset.fps)
+    from djinn.train.run import train as train_run
+
+    train_run(options.dataset, options.out, config, stage=options.stage)

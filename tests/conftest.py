@@ -1,0 +1,46 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from djinn.config import (
+    DynamicsConfig,
+    LatentActionConfig,
+    QuantizerConfig,
+    SamplerConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    WorldConfig,
+)
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., WorldConfig]:
+    """Makes very small worlds: frames of 12x10 pixels in 3x3 tokens (so that the last column is padded), 4 frames."""
+
+    def make(*, action="add", time_every=1, frames=4, masking="clean_past", corrupt=0.1, kind="ema") -> WorldConfig:
+        size = TransformerConfig(blocks=2, d_model=16, heads=3, head_dim=8, time_every=time_every)
+        codebook = QuantizerConfig("fsq", 16, 2, levels=(4, 4)) if kind == "fsq" else QuantizerConfig(kind, 16, 4)
+        return WorldConfig(
+            height=12,
+            width=10,
+            frames=frames,
+            tokenizer=TokenizerConfig(4, size, size, codebook),
+            latent_action=LatentActionConfig(4, size, size, QuantizerConfig("ema", 5, 4)),
+            dynamics=DynamicsConfig(size, action, masking, corrupt),
+            sampler=SamplerConfig(steps=3),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_world(make_config):
+    """Makes very small untrained worlds in evaluation mode; takes the settings of `make_config`."""
+    from djinn.models.world import build
+
+    def make(*, seed=0, **settings):
+        torch.manual_seed(seed)
+        return build(make_config(**settings)).eval()
+
+    return make

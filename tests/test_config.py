@@ -1,0 +1,131 @@
+import dataclasses
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from djinn.config import (
+    DynamicsConfig,
+    QuantizerConfig,
+    SamplerConfig,
+    StageConfig,
+    TrainConfig,
+    TransformerConfig,
+    WorldConfig,
+    from_dict,
+    load_yaml,
+    save_yaml,
+    to_dict,
+)
+from djinn.errors import UserError
+from djinn.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_yaml_gives_back_what_was_written(name, tmp_path):
+    save_yaml(PRESETS[name], tmp_path / "config.yaml")
+    assert load_yaml(TrainConfig, tmp_path / "config.yaml") == PRESETS[name]
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_yaml_is_plain():
+    loaded = yaml.safe_load(yaml.safe_dump(to_dict(TrainConfig())))
+    assert loaded["tokenizer"]["betas"] == [0.9, 0.9]
+
+
+def test_keys_left_out_take_their_defaults():
+    assert from_dict(WorldConfig, {"height": 90}) == WorldConfig(height=90)
+    assert from_dict(StageConfig, {"lr": 1, "min_lr": 0}).lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"hight": 64}, "unknown config key 'hight'"),
+        ({"tokenizer": {"encoder": {"depth": 4}}}, "unknown config key 'tokenizer.encoder.depth'; known here: blocks"),
+        ({"height": "64"}, "'height' must be of type int, got '64'"),
+        ({"height": True}, "'height' must be of type int"),
+        ({"frames": 16.0}, "'frames' must be of type int"),
+        ({"dynamics": {"action": "concat"}}, "'dynamics.action' must be one of add, prepend, got 'concat'"),
+        ({"tokenizer": 3}, "config tokenizer must be a mapping"),
+        ({"tokenizer": {"quantizer": {"levels": 8}}}, "'tokenizer.quantizer.levels' must be a list"),
+    ],
+)
+def test_wrong_yaml_names_the_key(data, words):
+    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+        from_dict(WorldConfig, data)
+
+
+def test_tuples_have_their_length():
+    with pytest.raises(UserError, match="'betas' must have 2 values"):
+        from_dict(StageConfig, {"betas": [0.9]})
+
+
+@pytest.mark.parametrize("text", ["{", "\x00", "- 1\n- 2", "", "a: !!python/object/apply:os.getcwd []"])
+def test_foreign_files_are_refused(text, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        load_yaml(WorldConfig, path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no config at"):
+        load_yaml(WorldConfig, tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TransformerConfig(blocks=0),
+        lambda: TransformerConfig(head_dim=7),
+        lambda: TransformerConfig(ffn_mult=0),
+        lambda: QuantizerConfig(codes=1),
+        lambda: QuantizerConfig(decay=1),
+        lambda: QuantizerConfig(levels=(4, 4)),
+        lambda: QuantizerConfig("fsq"),
+        lambda: QuantizerConfig("fsq", codes=15, dim=2, levels=(4, 4)),
+        lambda: DynamicsConfig(corrupt=1),
+        lambda: SamplerConfig(steps=0),
+        lambda: SamplerConfig(temperature=-1),
+        lambda: WorldConfig(frames=1),
+        lambda: WorldConfig(height=0),
+        lambda: StageConfig(batch=0),
+        lambda: StageConfig(batch=10, accumulate=3),
+        lambda: StageConfig(minutes=0),
+        lambda: StageConfig(lr=1e-3, min_lr=1e-2),
+        lambda: TrainConfig(tokenizer_share=1),
+    ],
+)
+def test_senseless_values_are_refused(make):
+    with pytest.raises(UserError):
+        make()
+
+
+def test_frames_are_padded_to_whole_patches():
+    world = PRESETS["genie-10.1b"].world
+    assert (world.height, world.width, world.tokenizer.patch) == (90, 160, 4)
+    assert world.tokenizer_grid == (23, 40)
+    assert world.tokens_per_frame == 920
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        WorldConfig().height = 3  # type: ignore[misc]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.builds(
+        StageConfig,
+        steps=st.integers(1, 10**9),
+        minutes=st.none() | st.floats(0.01, 1e5),
+        lr=st.floats(1e-3, 1),
+        min_lr=st.floats(0, 1e-3),
+        betas=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+        schedule=st.sampled_from(["cosine", "wsd", "constant"]),
+    )
+)
+def test_any_stage_survives_yaml(stage):
+    assert from_dict(StageConfig, yaml.safe_load(yaml.safe_dump(to_dict(stage)))) == stage
