@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import jaxtyping
 import pytest
 import torch
 
@@ -12,6 +13,13 @@ from djinn.config import (
     TransformerConfig,
     WorldConfig,
 )
+
+
+@pytest.fixture(autouse=True)
+def unchecked(request, monkeypatch):
+    """Switches the checks of `typecheck` off in tests that are marked `unchecked`."""
+    if request.node.get_closest_marker("unchecked"):
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

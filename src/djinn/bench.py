@@ -24,6 +24,7 @@ from tqdm import tqdm
 from djinn.config import StageConfig, TrainConfig, load_yaml
 from djinn.errors import UserError
 from djinn.generate.session import Session
+from djinn.models.latent_action import LatentActionModel
 from djinn.models.world import World, build, find_world
 from djinn.presets import get_preset
 from djinn.sample import adjust, check_device
@@ -224,10 +225,11 @@ def _trained(world: World, name: str) -> nn.Module:
     """A copy of what a stage trains; a world without its latent action model gets one of random weights."""
     if name == "tokenizer":
         return copy.deepcopy(world.tokenizer).train()
-    parts = {"dynamics": copy.deepcopy(world.dynamics)}
-    if name == "world":
-        with world.device:
-            parts["latent_action"] = copy.deepcopy(world.latent_action) or build(world.config).latent_action
+    parts: dict[str, nn.Module] = {"dynamics": copy.deepcopy(world.dynamics)}
+    if name == "world" and world.latent_action is not None:
+        parts["latent_action"] = copy.deepcopy(world.latent_action)
+    elif name == "world":
+        parts["latent_action"] = LatentActionModel(world.config).to(world.device)
     return nn.ModuleDict(parts).train().requires_grad_(True)
 
 
@@ -278,6 +280,7 @@ def _train_stage(
         "ms_per_step": round(1e3 * middle, 1),
         "batch": batch,
         "frames": config.world.frames,
+        "masking": None if name == "tokenizer" else config.world.dynamics.masking,
     }
 
 

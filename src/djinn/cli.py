@@ -105,12 +105,13 @@ def _split(args: list[str]) -> tuple[str, list[str]]:
 def _explain(error: OSError) -> str | None:
     """A sentence for what a disk or its owner refuses; None for what would be a fault of ours."""
     where = f" {error.filename}" if error.filename else ""
+    reason = (error.strerror or "it was refused").lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left on the disk while writing{where}: free some space and start the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to use{where}: {error.strerror.lower()}"
+        return f"no permission to use{where}: {reason}"
     if error.errno in (errno.ENOTDIR, errno.EISDIR):
-        return f"cannot use{where}: {error.strerror.lower()}"
+        return f"cannot use{where}: {reason}"
     return None
 
 

@@ -62,6 +62,9 @@ class QuantizerConfig:
     """Width of a code (for `fsq` the number of `levels`)."""
     l2: bool = False
     """Normalise vectors and codes to unit length, so that the nearest code is the one with the largest cosine."""
+    standardize: bool = False
+    """Shift and scale each dimension to zero mean and unit spread over the batch before the codes are compared, so that small
+    but telling differences choose between the codes from the first step on (`ema` and `gradient`)."""
     commitment: float = 0.25
     """Weight of the commitment loss."""
     decay: float = 0.99
@@ -106,6 +109,9 @@ class LatentActionConfig:
     encoder: TransformerConfig = TransformerConfig()
     decoder: TransformerConfig = TransformerConfig()
     quantizer: QuantizerConfig = QuantizerConfig(codes=8)
+    motion: bool = False
+    """The encoder's patches hold the change since the frame before beside the frame itself, so that what moved is there to be
+    read from the first layer on."""
     residual: bool = False
     """The decoder predicts the change from the last frame instead of the whole next frame (before the sigmoid)."""
 
@@ -217,7 +223,9 @@ class StageConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "eval_every", "save_every"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _check(self.batch % self.accumulate == 0, f"batch {self.batch} must be a multiple of accumulate {self.accumulate}")
+        _check(
+            self.batch % self.accumulate == 0, f"batch {self.batch} must be a multiple of accumulate {self.accumulate}"
+        )
         _check(self.minutes is None or self.minutes > 0, f"minutes must be positive, got {self.minutes}")
         _check(self.lr > 0 and 0 <= self.min_lr <= self.lr, f"need 0 <= min_lr <= lr, got {self.min_lr} and {self.lr}")
         _check(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}")

@@ -188,3 +188,15 @@ def test_the_meta_device_costs_nothing(make_config):
     with torch.device("meta"):
         world = build(make_config())
     assert all(p.is_meta for p in world.parameters())
+
+
+def test_prompts_come_with_a_world_and_a_bad_one_is_named(make_world, tmp_path):
+    world = make_world()
+    size = (world.config.height, world.config.width, 3)
+    world.prompts = [np.full(size, 10 * i, np.uint8) for i in range(3)]
+    world.save_pretrained(tmp_path / "world")
+    again = World.from_pretrained(tmp_path / "world", "cpu")
+    assert all((a == b).all() for a, b in zip(again.prompts, world.prompts, strict=True))
+    (tmp_path / "world" / "prompts" / "bad.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"bad\.png is not a readable picture"):
+        World.from_pretrained(tmp_path / "world", "cpu")

@@ -7,7 +7,7 @@ from playing import huge_png
 
 from djinn.errors import UserError
 from djinn.models.world import World
-from djinn.play.pictures import MOST_BYTES, encode_picture, load_prompts, read_picture
+from djinn.play.pictures import MOST_BYTES, encode_picture, read_picture
 
 
 def save(image: Image.Image, format: str, **settings: object) -> bytes:
@@ -67,10 +67,3 @@ def test_bad_files_get_a_sentence(world: World, data: bytes, sentence: str) -> N
 def test_frames_travel_exactly(format: str) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (30, 17, 3), np.uint8)
     assert np.array_equal(np.array(Image.open(io.BytesIO(encode_picture(frame, format)))), frame)
-
-
-def test_a_folder_without_prompts_is_fine_and_a_bad_prompt_is_named(world: World, tmp_path) -> None:
-    assert load_prompts(tmp_path / "none", world.fit_image) == []
-    (tmp_path / "bad.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"bad\.png cannot be used"):
-        load_prompts(tmp_path, world.fit_image)

@@ -46,10 +46,10 @@ class LatentActionModel(nn.Module):
         sizes = config.latent_action
         rows, columns = -(-config.height // sizes.patch), -(-config.width // sizes.patch)
         d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
-        self.residual = sizes.residual
-        self.encoder_patches = ToPatches(sizes.patch, d_in)
+        self.motion, self.residual = sizes.motion, sizes.residual
+        self.encoder_patches = ToPatches(sizes.patch, d_in, channels=6 if sizes.motion else 3)
         self.encoder_position = GridPosition(rows, columns, d_in)
-        self.action_token = nn.Parameter(torch.randn(d_in))
+        self.action_token = nn.Parameter(0.02 * torch.randn(d_in))  # small, so that what it reads stands out
         self.encoder = STTransformer(sizes.encoder)
         self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
         self.quantizer = build_quantizer(sizes.quantizer)
@@ -63,7 +63,8 @@ class LatentActionModel(nn.Module):
 
     def encode(self, video: Float[Tensor, "b t h w 3"]) -> Quantized:
         """The quantized latent actions between the frames of clips with pixels in [0, 1]."""
-        x = self.encoder_position(self.encoder_patches(video))
+        seen = torch.cat([video, 0.5 + video.diff(dim=1, prepend=video[:, :1])], dim=-1) if self.motion else video
+        x = self.encoder_position(self.encoder_patches(seen))
         token = self.action_token.to(x.dtype).expand(*x.shape[:2], 1, -1)
         x = self.encoder(torch.cat([token, x], dim=2))
         return self.quantizer(self.to_code(x[:, 1:, 0]))

@@ -9,8 +9,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,7 +43,9 @@ def find_world(path_or_name: str | Path) -> Path:
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/model.safetensors"))
     names = f"; shipped worlds: {', '.join(shipped)}" if shipped else ""
     if (path / "config.yaml").is_file():
-        raise UserError(f"{path} holds no finished world yet: train its world stage first (djinn train ... --out {path})")
+        raise UserError(
+            f"{path} holds no finished world yet: train its world stage first (djinn train ... --out {path})"
+        )
     if path.exists():
         raise UserError(f"{path} is no world or run folder: it holds no model.safetensors{names}")
     raise UserError(f"no world at {path}{names}")
@@ -75,16 +79,18 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
             save_file(latent, fresh / "latent_action.safetensors")
         actions = [{"name": n, "keys": k} for n, k in zip(world.action_names, world.action_keys, strict=True)]
         (fresh / "actions.yaml").write_text(yaml.safe_dump({"actions": actions}, sort_keys=False))
-        for extra in ("prompts", "README.md"):  # what belongs to the world and is not written by it
-            kept = folder / extra
-            if kept.is_dir():
-                shutil.copytree(kept, fresh / extra)
-            elif kept.is_file():
-                shutil.copy2(kept, fresh / extra)
+        if world.prompts:
+            (fresh / "prompts").mkdir()
+        for i, prompt in enumerate(world.prompts):
+            Image.fromarray(prompt).save(fresh / "prompts" / f"{i:02}.png")
+        if (folder / "README.md").is_file():  # the world's card is written by people
+            shutil.copy2(folder / "README.md", fresh / "README.md")
     except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
         if "No space left" in str(error):  # OSError and SafetensorError alike
-            raise UserError(f"no space left to save world {folder}: free some space; an older world is intact") from None
+            raise UserError(
+                f"no space left to save world {folder}: free some space; an older world is intact"
+            ) from None
         raise
     old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -119,6 +125,7 @@ def load_world(folder: Path) -> World:
     if world.latent_action is not None:
         load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file, "")
     _load_actions(world, folder / "actions.yaml")
+    world.prompts = [_load_prompt(world, path) for path in sorted((folder / "prompts").glob("*.png"))]
     return world
 
 
@@ -146,6 +153,14 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path, pre
     with torch.no_grad():
         for key, tensor in expected.items():
             tensor.copy_(found[key])
+
+
+def _load_prompt(world: World, path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return world.fit_image(picture)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable picture ({error}): delete it or get it again") from None
 
 
 def _load_actions(world: World, path: Path) -> None:

@@ -40,6 +40,8 @@ class World(nn.Module):
         self.register_buffer("action_vectors", torch.zeros(sizes.codes, sizes.dim))
         self.action_names = [f"action {i}" for i in range(sizes.codes)]
         self.action_keys: list[list[str]] = [[] for _ in range(sizes.codes)]
+        self.prompts: list[np.ndarray] = []
+        """Pictures to start playing from, uint8 `(h, w, 3)`; `prompts/*.png` in the world's folder."""
         if latent_action is not None:
             self.sync_actions()
 

@@ -29,21 +29,29 @@ class Quantized(NamedTuple):
     """How often each code was chosen in this call, over all ranks in training, float `(codes,)`."""
 
 
+STATISTICS_DECAY = 0.9
+"""Decay of the running mean and spread of a standardized quantizer, which have to keep up with the encoder."""
+
+
 def perplexity(counts: Float[Tensor, "codes"]) -> Float[Tensor, ""]:
     """Effective number of codes in use: the exponential of the entropy of their shares."""
     share = counts / counts.sum().clamp_min(1)
     return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
 
 
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def _sum_over_ranks(x: Tensor) -> Tensor:
     # Decided at call time: a model may well be built before the process group.
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if _ranks() > 1:
         dist.all_reduce(x)
     return x
 
 
 def _from_first_rank(x: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if _ranks() > 1:
         dist.broadcast(x, 0)
     return x
 
@@ -72,6 +80,10 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("sums", torch.zeros(config.codes, config.dim))
             self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         self.register_buffer("use", torch.zeros(config.codes))
+        if config.standardize:
+            self.register_buffer("mean", torch.zeros(config.dim))
+            self.register_buffer("variance", torch.ones(config.dim))
+            self.register_buffer("seen", torch.zeros(()))
 
     def codes(self) -> Float[Tensor, "codes dim"]:
         """The codebook as it is looked up (unit length with `l2`)."""
@@ -85,6 +97,7 @@ class VectorQuantizer(nn.Module):
         """Replaces each vector by its nearest code; in training mode the codebook learns."""
         with torch.autocast(z.device.type, enabled=False):
             flat = z.float().flatten(0, -2)
+            flat = self._standardize(flat) if self.config.standardize else flat
             flat = F.normalize(flat, dim=-1) if self.config.l2 else flat
             if self.training and self.config.kind == "ema":
                 self._start(flat.detach())
@@ -99,6 +112,20 @@ class VectorQuantizer(nn.Module):
             if self.training:
                 self._learn(flat.detach(), indices, counts)
         return Quantized(vectors.view(z.shape), indices.view(z.shape[:-1]), loss, counts)
+
+    def _standardize(self, flat: Tensor) -> Tensor:
+        """Zero mean and unit spread in each dimension: the batch's in training, the running ones otherwise."""
+        if self.training:
+            with torch.no_grad():
+                mean = _sum_over_ranks(flat.mean(0)) / _ranks()
+                variance = _sum_over_ranks((flat - mean).square().mean(0)) / _ranks()
+                self.seen.add_(1)  # at first the plain mean of what was seen, then a moving average
+                weight = torch.maximum(1 / self.seen, torch.full_like(self.seen, 1 - STATISTICS_DECAY))
+                self.mean.lerp_(mean, weight)
+                self.variance.lerp_(variance, weight)
+        else:
+            mean, variance = self.mean, self.variance
+        return (flat - mean) * (variance + 1e-10).rsqrt()
 
     @staticmethod
     def _nearest(flat: Tensor, codes: Tensor) -> Tensor:

@@ -54,12 +54,11 @@ class STTransformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(
-            STBlock(config, attends_time=i % config.time_every == 0) for i in range(config.blocks)
-        )
+        blocks = [STBlock(config, attends_time=i % config.time_every == 0) for i in range(config.blocks)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.d_model, bias=False)
         self.apply(init_linear)
-        for block in self.blocks:  # a residual stream keeps its scale however deep it is
+        for block in blocks:  # a residual stream keeps its scale however deep it is
             for layer in (block.space.out, block.time.out if block.time is not None else None, block.ffn_out):
                 if layer is not None:
                     nn.init.normal_(layer.weight, std=(3 * config.blocks * layer.in_features) ** -0.5)

@@ -16,7 +16,6 @@ import numpy as np
 
 from djinn.errors import UserError
 from djinn.play.guard import is_loopback
-from djinn.play.pictures import load_prompts
 from djinn.play.server import create_app
 
 try:
@@ -70,7 +69,7 @@ def serve(
         world = World.from_pretrained(folder, device)
         app = create_app(
             world,
-            [*load_prompts(folder / "prompts", world.fit_image), *prompts],
+            [*world.prompts, *prompts],
             name=_name(folder),
             fps=fps,
             max_players=max_players,

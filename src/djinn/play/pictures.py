@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -53,29 +52,6 @@ def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
         raise
     except Exception:
         raise UserError("This picture is damaged or incomplete: try another copy of it.") from None
-
-
-def load_prompts(folder: Path, fit: Callable[[Image.Image], np.ndarray], most: int = 24) -> list[np.ndarray]:
-    """Reads the pictures that a world brings to start from.
-
-    Args:
-        folder: the folder with `*.png` files, taken in the order of their names; it need not exist.
-        fit: crops and resizes a picture to the world's frame.
-        most: no more than this many are read.
-
-    Returns:
-        Prompts, each uint8 `(H, W, 3)`.
-
-    Raises:
-        UserError: a file there cannot be read.
-    """
-    prompts = []
-    for path in sorted(folder.glob("*.png"))[:most]:
-        try:
-            prompts.append(read_picture(path.read_bytes(), fit))
-        except (UserError, OSError) as error:
-            raise UserError(f"{path} cannot be used as a prompt: {error} Mend it or take it away.") from None
-    return prompts
 
 
 def encode_picture(frame: np.ndarray, image_format: str = "png") -> bytes:

@@ -25,6 +25,8 @@ EVALUATION_CLIPS = 16
 SHOWN_CLIPS = 4
 AT_ONCE = 8
 """Clips that go through a model together in an evaluation."""
+PROMPTS = 12
+"""Held-out frames that a world is exported with, to start playing from."""
 GREEDY_STEPS = 4
 """MaskGIT steps of the roll-outs in an evaluation; each takes the most likely tokens."""
 
@@ -253,7 +255,8 @@ class WorldStage:
         return diagnose_world(figures, self.config.num_actions, step, share)
 
     def export(self, folder: Path) -> None:
-        """Writes `RUN/world`, which can be played while training goes on."""
+        """Writes `RUN/world`, which can be played while training goes on, with held-out frames to start from."""
         self.world.sync_actions()
+        self.world.prompts = list(evaluation_clips(self.val, PROMPTS)[:, 0].numpy())
         with room_for(str(folder / "world"), "the world that was there before and the checkpoint are intact"):
             self.world.save_pretrained(folder / "world")
