@@ -145,6 +145,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
         (np.zeros((5, 4, 6, 3), np.uint8), "train", np.zeros(5, np.int64)),
     ],
 )
+@pytest.mark.unchecked
 def test_writer_refuses_what_does_not_fit(tmp_path, frames, split, actions):
     writer = DatasetWriter(tmp_path / "d", height=4, width=6, fps=10)
     with pytest.raises(UserError):

@@ -57,6 +57,7 @@ def test_the_first_frame_is_the_prompt_through_the_tokenizer(make_world):
     assert (session.batch, session.time) == (3, 2)
 
 
+@pytest.mark.unchecked
 def test_prompt_shapes(make_world):
     world = make_world()
     for shape, batch, time in [((12, 10, 3), 1, 1), ((3, 12, 10, 3), 1, 3), ((2, 3, 12, 10, 3), 2, 3)]:

@@ -153,6 +153,7 @@ def test_finding_a_world(saved, tmp_path):
         find_world(tmp_path / "empty")
 
 
+@pytest.mark.unchecked
 def test_video_shape_is_checked(make_world):
     world = make_world()
     for wrong in (video()[..., :9, :], video()[0], video().float()):

@@ -30,6 +30,28 @@ def test_picks_the_nearest_code(kind, l2):
         torch.testing.assert_close(q.codes().norm(dim=-1), torch.ones(16))
 
 
+@pytest.mark.parametrize("l2", [False, True])
+def test_standardized_vectors_choose_by_their_differences(l2):
+    """Two groups that differ by a thousandth of their common offset, which drifts from step to step."""
+    q = quantizer(codes=4, l2=l2, standardize=True)
+    group = torch.arange(64) % 2
+    noise = torch.Generator().manual_seed(0)
+    for step in range(60):
+        z = 5 + 0.1 * step + 0.005 * (2 * group[:, None] - 1) + 0.0005 * torch.randn(64, 4, generator=noise)
+        indices = q(z).indices
+    assert not set(indices[group == 0].tolist()) & set(indices[group == 1].tolist())
+
+
+def test_standardized_statistics_become_those_of_the_data():
+    q = quantizer(standardize=True)
+    for _ in range(100):
+        q(torch.randn(512, 4) * 3 + 7)
+    q.eval()
+    z = torch.randn(2048, 4) * 3 + 7
+    torch.testing.assert_close(q._standardize(z).mean(0), torch.zeros(4), atol=0.15, rtol=0)
+    torch.testing.assert_close(q._standardize(z).std(0), torch.ones(4), atol=0.1, rtol=0)
+
+
 def test_many_vectors_are_compared_in_parts(monkeypatch):
     q = quantizer().eval()
     z = torch.randn(100, 4)

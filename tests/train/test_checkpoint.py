@@ -50,6 +50,7 @@ class FullDisk:
         return self.file.fileno()
 
 
+@pytest.mark.unchecked
 def test_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, state(1))

@@ -115,7 +115,7 @@ class Dataset:
         """All frames of an episode as a read-only view on the disk."""
         return self._shards[episode.shard].frames[episode.start : episode.start + episode.length]
 
-    def read_actions(self, episode: Episode) -> Int16[np.ndarray, " f-1"] | None:
+    def read_actions(self, episode: Episode) -> Int16[np.ndarray, " steps"] | None:
         """The true actions of an episode, or None where they are not known."""
         actions = self._shards[episode.shard].actions
         return None if actions is None else actions[episode.start : episode.start + episode.length - 1]
@@ -179,7 +179,7 @@ class Clips:
             out[row] = self.dataset._shards[shard].frames[start : start + self.frames]
         return out
 
-    def actions(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, "b t-1"] | None:
+    def actions(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, "b steps"] | None:
         """True actions of clips, for measuring only, or None where the data set has none."""
         if not self.dataset.has_actions:
             return None

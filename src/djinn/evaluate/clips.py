@@ -88,7 +88,7 @@ def measuring(world: World) -> Iterator[None]:
             module.training = training
 
 
-def infer_actions(world: World, video: Video) -> Int[np.ndarray, "b t-1"]:
+def infer_actions(world: World, video: Video) -> Int[np.ndarray, "b steps"]:
     """Latent actions of clips of any length: never more frames at once than the world was trained on."""
     pieces = _windows(video.shape[1], world.config.frames, overlap=1)
     tensor = torch.from_numpy(video)
@@ -113,8 +113,8 @@ class Shown:
     real: Video
     inferred: Video
     random: Video
-    inferred_actions: Int[np.ndarray, "b t-1"]
-    random_actions: Int[np.ndarray, "b t-1"]
+    inferred_actions: Int[np.ndarray, "b steps"]
+    random_actions: Int[np.ndarray, "b steps"]
 
 
 @dataclass(frozen=True)

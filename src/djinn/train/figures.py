@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 
@@ -37,7 +37,7 @@ def fair_share(codes: int) -> float:
     return min(0.02, 0.16 / codes)
 
 
-def code_use(counts: Float[Tensor, " codes"]) -> CodeUse:
+def code_use(counts: Num[Tensor, " codes"]) -> CodeUse:
     """Use of codes from how often each was chosen."""
     share = counts.float() / counts.sum().clamp_min(1e-9)
     bits = (share * -share.clamp_min(1e-12).log2()).sum()

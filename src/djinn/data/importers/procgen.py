@@ -32,7 +32,7 @@ MIN_PER_LEVEL = 64
 MOST_SHORT = 100
 TEST_LEVELS_FROM = 10_000
 
-Recording = tuple[UInt8[np.ndarray, "f 64 64 3"], Int16[np.ndarray, "f-1"]]
+Recording = tuple[UInt8[np.ndarray, "f 64 64 3"], Int16[np.ndarray, " steps"]]
 
 
 @dataclass(frozen=True)
