@@ -50,6 +50,11 @@ def _sum_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
+def _mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of all ranks' values, with the gradient of one's own."""
+    return x if _ranks() == 1 else x + (_sum_over_ranks(x.detach().clone()) / _ranks() - x.detach())
+
+
 def _from_first_rank(x: Tensor) -> Tensor:
     if _ranks() > 1:
         dist.broadcast(x, 0)
@@ -116,9 +121,11 @@ class VectorQuantizer(nn.Module):
     def _standardize(self, flat: Tensor) -> Tensor:
         """Zero mean and unit spread in each dimension: the batch's in training, the running ones otherwise."""
         if self.training:
+            # The gradient passes through the statistics: without that, nothing would keep the mean, which does not matter
+            # to any loss, from running away faster than the running one can follow.
+            mean = _mean_over_ranks(flat.mean(0))
+            variance = _mean_over_ranks((flat - mean).square().mean(0))
             with torch.no_grad():
-                mean = _sum_over_ranks(flat.mean(0)) / _ranks()
-                variance = _sum_over_ranks((flat - mean).square().mean(0)) / _ranks()
                 self.seen.add_(1)  # at first the plain mean of what was seen, then a moving average
                 weight = torch.maximum(1 / self.seen, torch.full_like(self.seen, 1 - STATISTICS_DECAY))
                 self.mean.lerp_(mean, weight)
