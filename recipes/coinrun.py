@@ -25,11 +25,10 @@ from typing import Any
 
 import yaml
 
-from djinn.config import TrainConfig, from_dict, to_dict
+from djinn.config import TrainConfig, from_dict, to_dict, with_limits
 from djinn.errors import UserError
 from djinn.presets import PRESETS, get_preset
 
-UNLIMITED = 1_000_000_000
 TEST_LEVELS = range(10_000, 10_200)
 
 
@@ -125,15 +124,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def configure(args: argparse.Namespace) -> TrainConfig:
     """The preset with `--budget` and the keys of `--set`."""
-    from djinn.train.run import with_limits
-
     config = get_preset(args.preset)
     world = dataclasses.replace(config.world, height=64, width=64)
     config = dataclasses.replace(config, world=world)
     if args.smoke:
         config = with_limits(config, steps=20)
     elif args.budget is not None:
-        config = with_limits(config, minutes=args.budget, steps=UNLIMITED)
+        config = with_limits(config, minutes=args.budget)
     data = to_dict(config)
     for text in args.set:
         key, equals, value = text.partition("=")

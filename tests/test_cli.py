@@ -14,7 +14,8 @@ from PIL import Image
 
 from djinn import cli, commands
 from djinn.cli import VERBS, main
-from djinn.commands.training import UNLIMITED, read_train, resolve_train
+from djinn.commands.training import read_train, resolve_train
+from djinn.config import UNLIMITED
 from djinn.errors import UserError
 from djinn.presets import PRESETS
 

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from djinn.config import UNLIMITED
 from djinn.errors import UserError
 from djinn.presets import PRESETS
 
@@ -31,7 +32,7 @@ def test_preset_budget_and_keys(coinrun, monkeypatch):
     assert config.world.dynamics.masking == "paper"
     assert config.tokenizer.lr == 0.001
     assert config.tokenizer.minutes + config.dynamics.minutes == pytest.approx(20)
-    assert config.tokenizer.steps == config.dynamics.steps == coinrun.UNLIMITED
+    assert config.tokenizer.steps == config.dynamics.steps == UNLIMITED
     assert coinrun.configure(arguments(coinrun, monkeypatch)) == PRESETS["coinrun"]
 
 

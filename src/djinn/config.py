@@ -253,6 +253,42 @@ class TrainConfig:
         _check(0 < self.tokenizer_share < 1, f"tokenizer_share must lie between 0 and 1, got {self.tokenizer_share}")
 
 
+UNLIMITED = 1_000_000_000
+"""Optimizer steps of a stage whose only limit is time."""
+
+
+def with_limits(
+    config: TrainConfig,
+    stage: Literal["all", "tokenizer", "world"] = "all",
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+) -> TrainConfig:
+    """The config with a limit on a whole run, in place of the steps that it has.
+
+    Args:
+        config: what to change.
+        stage: what is to be trained; a stage that is not stays as it is.
+        minutes: training minutes in all, shared by `tokenizer_share` where both stages are trained.
+        steps: optimizer steps of each stage that is trained; with `minutes` alone there is no limit on them.
+
+    Raises:
+        UserError: a limit is not positive.
+    """
+
+    def limit(part: StageConfig, share: float) -> StageConfig:
+        if minutes is not None:
+            part = dataclasses.replace(part, minutes=minutes * share, steps=UNLIMITED)
+        return part if steps is None else dataclasses.replace(part, steps=steps)
+
+    share = config.tokenizer_share if stage == "all" else 0.0
+    if stage != "world":
+        config = dataclasses.replace(config, tokenizer=limit(config.tokenizer, share or 1.0))
+    if stage != "tokenizer":
+        config = dataclasses.replace(config, dynamics=limit(config.dynamics, 1.0 - share))
+    return config
+
+
 def to_dict(config: Any) -> Any:
     """Turns a config dataclass into plain dicts, lists and scalars, ready for YAML."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):

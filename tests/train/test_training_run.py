@@ -10,12 +10,12 @@ import torch
 from test_trainer import same
 from training_world import tiny_config, write_dataset
 
-from djinn.config import load_yaml
+from djinn.config import load_yaml, with_limits
 from djinn.errors import UserError
 from djinn.models import World
 from djinn.train.checkpoint import checkpoint_path, load_checkpoint
 from djinn.train.log import read_metrics
-from djinn.train.run import last_figures, load_tokenizer, summary, train, with_limits
+from djinn.train.run import last_figures, load_tokenizer, summary, train
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_run_is_not_continued_with_other_settings_or_data(data: Path, finished
     with pytest.raises(UserError, match=r"another data set .*squares"):
         train(other, finished, tiny_config(ema=0.9))
     with pytest.raises(UserError, match="already built on its tokenizer"):
-        train(data, finished, tiny_config(ema=0.9), "tokenizer", steps=20)
+        train(data, finished, with_limits(tiny_config(ema=0.9), "tokenizer", steps=20), "tokenizer")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:

@@ -10,12 +10,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from djinn.commands.parsing import parse
-from djinn.config import StageConfig, TrainConfig
+from djinn.config import StageConfig, TrainConfig, with_limits
 from djinn.errors import UserError
 from djinn.presets import PRESETS, get_preset
-
-UNLIMITED = 1_000_000_000
-"""Optimizer steps of a stage whose only limit is time."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +98,19 @@ def resolve_train(
     world = dataclasses.replace(world, height=size[0], width=size[1])
     if "world.fps" not in given:
         world = dataclasses.replace(world, fps=fps)
-    share = config.tokenizer_share if options.stage == "all" else 1.0
-    tokenizer, dynamics = config.tokenizer, config.dynamics
-    if options.stage != "world":
-        tokenizer = _limit(tokenizer, "tokenizer", options, given, share)
-    if options.stage != "tokenizer":
-        dynamics = _limit(dynamics, "dynamics", options, given, 1 - share if options.stage == "all" else 1.0)
-    return dataclasses.replace(config, world=world, tokenizer=tokenizer, dynamics=dynamics)
+    limited = with_limits(config, options.stage, minutes=options.minutes, steps=options.steps)
+    return dataclasses.replace(
+        config,
+        world=world,
+        tokenizer=_as_given(limited.tokenizer, config.tokenizer, "tokenizer", given),
+        dynamics=_as_given(limited.dynamics, config.dynamics, "dynamics", given),
+    )
 
 
-def _limit(stage: StageConfig, name: str, options: TrainOptions, given: set[str], share: float) -> StageConfig:
-    """A stage's steps and minutes; `--tokenizer.steps` and the like count for more than `--steps`."""
-    steps, minutes = stage.steps, stage.minutes
-    if f"{name}.minutes" not in given and options.minutes is not None:
-        minutes = options.minutes * share
-    if f"{name}.steps" not in given:
-        if options.steps is not None:
-            steps = options.steps
-        elif options.minutes is not None:
-            steps = UNLIMITED
-    return dataclasses.replace(stage, steps=steps, minutes=minutes)
+def _as_given(limited: StageConfig, stage: StageConfig, name: str, given: set[str]) -> StageConfig:
+    """`--tokenizer.steps` and the like count for more than `--steps` and `--minutes`."""
+    keys = [key for key in ("steps", "minutes") if f"{name}.{key}" in given]
+    return dataclasses.replace(limited, **{key: getattr(stage, key) for key in keys})
 
 
 def train(args: list[str]) -> None:

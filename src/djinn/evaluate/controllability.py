@@ -81,7 +81,7 @@ def code_use(codes: Int[np.ndarray, "*s"], num_codes: int) -> CodeUse:
 def entropy_bits(counts: Int[np.ndarray, "*s"]) -> float:
     """Entropy in bits of the distribution that `counts` shows (of the joint one for a table)."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
-    return float(max(-(shares * np.log2(shares)).sum(), 0.0))
+    return float(max(0.0, -(shares * np.log2(shares)).sum()))
 
 
 def mutual_information_bits(table: Int[np.ndarray, "codes moves"]) -> float:

@@ -147,7 +147,7 @@ class World(nn.Module):
         left, top = (image.width - crop_w) / 2, (image.height - crop_h) / 2
         resample = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BICUBIC
         box = (left, top, left + crop_w, top + crop_h)
-        return np.asarray(image.resize((width, height), resample, box=box), dtype=np.uint8)
+        return np.array(image.resize((width, height), resample, box=box), dtype=np.uint8)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

@@ -35,8 +35,6 @@ def train(
     config: TrainConfig,
     stage: StageName = "all",
     *,
-    minutes: float | None = None,
-    steps: int | None = None,
     device: torch.device | str | None = None,
 ) -> dict[str, float]:
     """Trains a world on a data set, into a run folder that can be played from while the world stage goes on.
@@ -47,10 +45,8 @@ def train(
     Args:
         dataset_path: a data set of `djinn data import`.
         out: the run folder: `config.yaml`, `metrics.jsonl`, `pictures/`, `world/`, and each stage's checkpoint.
-        config: sizes and settings.
+        config: sizes and settings; `djinn.config.with_limits` limits a whole run.
         stage: both stages, or one of them.
-        minutes: training minutes in all; see `with_limits`.
-        steps: optimizer steps of each stage; see `with_limits`.
         device: where to train; this rank's GPU if there is one, by default.
 
     Returns:
@@ -60,7 +56,6 @@ def train(
         UserError: the data set, the run folder or the config do not fit.
         Stopped: after Ctrl-C or SIGTERM, with everything saved.
     """
-    config = with_limits(config, stage, minutes=minutes, steps=steps)
     out = Path(out)
     with process_group() as ranks:
         dataset = Dataset.open(dataset_path)
@@ -82,35 +77,6 @@ def train(
         if ranks.first:
             print(summary(out))
     return last_figures(out, "tokenizer" if stage == "tokenizer" else "world")
-
-
-def with_limits(
-    config: TrainConfig, stage: StageName = "all", *, minutes: float | None = None, steps: int | None = None
-) -> TrainConfig:
-    """The config with a limit on a whole run.
-
-    Args:
-        config: what to change.
-        stage: what is to be trained.
-        minutes: training minutes, shared by `tokenizer_share` where both stages are trained.
-        steps: optimizer steps of each stage that is trained.
-
-    Raises:
-        UserError: a limit is not positive.
-    """
-    tokenizer, dynamics = config.tokenizer, config.dynamics
-    if minutes is not None:
-        share = config.tokenizer_share if stage == "all" else 1.0
-        tokenizer = dataclasses.replace(tokenizer, minutes=minutes * share)
-        dynamics = dataclasses.replace(dynamics, minutes=minutes * (1 - share if stage == "all" else 1))
-    if steps is not None:
-        tokenizer = dataclasses.replace(tokenizer, steps=steps)
-        dynamics = dataclasses.replace(dynamics, steps=steps)
-    return dataclasses.replace(
-        config,
-        tokenizer=config.tokenizer if stage == "world" else tokenizer,
-        dynamics=config.dynamics if stage == "tokenizer" else dynamics,
-    )
 
 
 def check_size(dataset: Dataset, config: TrainConfig) -> None:
