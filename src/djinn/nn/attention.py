@@ -18,6 +18,11 @@ MAX_SDPA_BATCH = 65_535
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Scaled dot-product attention over `(batch, heads, length, width)`, chunked so that the batch stays legal on CUDA."""
+    if (
+        mask is not None and q.shape[2] <= 2 and q.device.type == "cpu"
+    ):  # a new frame and its cache: too few queries to tile
+        scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)).masked_fill(~mask, -torch.inf)
+        return torch.softmax(scores, dim=-1) @ v
     if q.shape[0] <= MAX_SDPA_BATCH:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     parts = zip(q.split(MAX_SDPA_BATCH), k.split(MAX_SDPA_BATCH), v.split(MAX_SDPA_BATCH), strict=True)
@@ -42,8 +47,9 @@ class _Attention(nn.Module):
         """Normalised queries and keys `(..., 2, heads, head_dim)` in fp32, and values `(..., heads, head_dim)`."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim))
         qk, v = qkv[..., :2, :, :].float(), qkv[..., 2, :, :]
-        inverse = torch.rsqrt(qk.square().mean(-1, keepdim=True) + 1e-6)
-        return qk * (inverse * torch.stack([self.sharpness, torch.ones_like(self.sharpness)])), v
+        length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True) + 1e-6
+        scale = self.head_dim**0.5 * torch.stack([self.sharpness, torch.ones_like(self.sharpness)])
+        return qk * (scale / length), v
 
 
 class SpatialAttention(_Attention):

@@ -41,7 +41,8 @@ class STBlock(nn.Module):
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
             x = x + self.time(self.time_norm(x), rotary, mask, cache)
-        return x + self.ffn_out(F.relu(self.ffn_in(self.ffn_norm(x))).square())
+        hidden = F.relu(self.ffn_in(self.ffn_norm(x)))
+        return x + self.ffn_out(hidden * hidden)
 
 
 class STTransformer(nn.Module):

@@ -11,6 +11,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def serve(
     image_format: str = "png",
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
+    int8: Literal["auto", "on", "off"] = "auto",
 ) -> None:
     """Serves a world to the browser until Ctrl-C.
 
@@ -55,6 +57,7 @@ def serve(
         image_format: how frames travel: `png`, `webp` or `jpeg`.
         device: where the world computes; CUDA where there is one, by default.
         allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy.
+        int8: whether the dynamics multiplies in eight bits on a CPU; see `djinn.generate.int8`.
 
     Raises:
         UserError: the port or the address cannot be used, or there is no world.
@@ -63,10 +66,11 @@ def serve(
         raise UserError(f"max_players must be at least 1, got {max_players}")
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
+        from djinn.generate.int8 import for_play
         from djinn.models.world import World, find_world
 
         folder = find_world(world_path)
-        world = World.from_pretrained(folder, device)
+        world = for_play(World.from_pretrained(folder, device), int8)
         app = create_app(
             world,
             [*world.prompts, *prompts],
