@@ -149,3 +149,11 @@ def test_patches_keep_their_place():
     back.to_pixels.bias.zero_()
     video = torch.rand(2, 3, 5, 6, 3)
     torch.testing.assert_close(back(to(video)), video * 2 - 1)
+
+
+def test_squared_relu_and_its_gradient():
+    from djinn.nn.st_transformer import SquaredReLU
+
+    x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(SquaredReLU.apply(x), x.clamp_min(0) ** 2)
+    assert torch.autograd.gradcheck(SquaredReLU.apply, torch.randn(7, dtype=torch.float64, requires_grad=True) + 0.1)

@@ -45,11 +45,11 @@ class _Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised queries and keys `(..., 2, heads, head_dim)` in fp32, and values `(..., heads, head_dim)`."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim))
-        qk, v = qkv[..., :2, :, :].float(), qkv[..., 2, :, :]
+        qk, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).split((2, 1), dim=-3)
+        qk = qk.float()
         length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True) + 1e-6
         scale = self.head_dim**0.5 * torch.stack([self.sharpness, torch.ones_like(self.sharpness)])
-        return qk * (scale / length), v
+        return qk * (scale / length), v.squeeze(-3)
 
 
 class SpatialAttention(_Attention):

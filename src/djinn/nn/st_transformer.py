@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -10,6 +12,23 @@ from torch import Tensor, nn
 from djinn.config import TransformerConfig
 from djinn.nn.attention import SpatialAttention, TemporalAttention, rotary_table
 from djinn.nn.cache import CacheLayer, TimeCache
+
+
+class SquaredReLU(torch.autograd.Function):
+    """`relu(x) ** 2` with half of the memory traffic backward: its derivative is twice the ReLU, which is kept anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Squares what is positive."""
+        hidden = F.relu(x)
+        ctx.save_for_backward(hidden)
+        return hidden * hidden
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        """Twice the gradient times the ReLU."""
+        (hidden,) = ctx.saved_tensors
+        return (gradient * hidden).mul_(2)
 
 
 class STBlock(nn.Module):
@@ -41,8 +60,7 @@ class STBlock(nn.Module):
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
             x = x + self.time(self.time_norm(x), rotary, mask, cache)
-        hidden = F.relu(self.ffn_in(self.ffn_norm(x)))
-        return x + self.ffn_out(hidden * hidden)
+        return x + self.ffn_out(SquaredReLU.apply(self.ffn_in(self.ffn_norm(x))))
 
 
 class STTransformer(nn.Module):
