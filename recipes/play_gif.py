@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world", help="world folder, run folder or name of a shipped world")
     parser.add_argument("--out", type=Path, default=Path("docs/play.gif"), help="file to write (%(default)s)")
-    parser.add_argument("--keys", default="3332221115556664", help="number keys, each held for --hold frames")
+    parser.add_argument("--keys", default="33115533661155", help="number keys, each held for --hold frames")
     parser.add_argument("--hold", type=int, default=4, help="frames that each key is held (%(default)s)")
     parser.add_argument("--prompt", type=int, default=0, help="picture of the gallery to start from (%(default)s)")
     parser.add_argument("--width", type=int, default=720, help="width of the picture (%(default)s)")
@@ -76,8 +76,11 @@ def play(tab: Tab, args: argparse.Namespace) -> list[Image.Image]:
     for key in args.keys:
         start = tab.js(TIME)
         tab.key("down", key)
+        until = time.monotonic() + 20
         while tab.js(TIME) < start + args.hold:
             shots.append(picture(tab))
+            if time.monotonic() > until:
+                raise SystemExit(f"key {key} makes no frames: the keys of the actions start at 1")
         tab.key("up", key)
     return shots
 
