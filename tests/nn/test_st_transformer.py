@@ -3,6 +3,7 @@ import torch
 
 from djinn.config import TransformerConfig
 from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, attention
+from djinn.nn.st_transformer import SquaredReLU
 
 
 def transformer(time_every=1, blocks=3):
@@ -152,10 +153,9 @@ def test_patches_keep_their_place():
 
 
 def test_squared_relu_and_its_gradient():
-    from djinn.nn.st_transformer import SquaredReLU
-
     x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(SquaredReLU.apply(x), x.clamp_min(0) ** 2)
-    assert torch.autograd.gradcheck(
-        SquaredReLU.apply, torch.tensor([-2.0, -0.5, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
-    )
+    with torch.enable_grad():
+        made = SquaredReLU.apply(x)
+        (gradient,) = torch.autograd.grad(made.sum(), x)
+    torch.testing.assert_close(made, x.clamp_min(0) ** 2)
+    torch.testing.assert_close(gradient, 2 * x.clamp_min(0))
