@@ -50,7 +50,7 @@ def main() -> None:
     small = [shot.resize((args.width, height), Image.Resampling.LANCZOS) for shot in shots]
     palette = small[len(small) // 2].quantize(128, dither=Image.Dither.NONE)
     frames = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in small]
-    frames[0].save(args.out, save_all=True, append_images=frames[1:], duration=100, loop=0, optimize=True)
+    frames[0].save(args.out, save_all=True, append_images=frames[1:], duration=200, loop=0, optimize=True)
     print(f"{args.out}: {len(frames)} pictures, {args.out.stat().st_size / 1e6:.1f} MB")
 
 
