@@ -121,15 +121,15 @@ def load_world(folder: Path) -> World:
     latent_file = folder / "latent_action.safetensors"
     world = World(config, LatentActionModel(config) if latent_file.is_file() else None)
     own = {k: v for k, v in world.state_dict().items() if not k.startswith(LATENT_ACTION)}
-    load_tensors(world, own, folder / "model.safetensors", "")
+    load_tensors(world, own, folder / "model.safetensors")
     if world.latent_action is not None:
-        load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file, "")
+        load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file)
     _load_actions(world, folder / "actions.yaml")
     world.prompts = [_load_prompt(world, path) for path in sorted((folder / "prompts").glob("*.png"))]
     return world
 
 
-def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path, prefix: str) -> None:
+def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> None:
     """Fills `module` from a safetensors file that must hold exactly the tensors of `expected`.
 
     Raises:
@@ -143,13 +143,13 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path, pre
         raise UserError(f"{path} is not a readable safetensors file ({error}): get the file again") from None
     hint = "the file does not belong to the config.yaml beside it"
     for key in expected.keys() - found.keys():
-        raise UserError(f"{path} lacks the tensor '{prefix}{key}': {hint}")
+        raise UserError(f"{path} lacks the tensor '{key}': {hint}")
     for key in found.keys() - expected.keys():
-        raise UserError(f"{path} has an unknown tensor '{prefix}{key}': {hint}")
+        raise UserError(f"{path} has an unknown tensor '{key}': {hint}")
     for key, tensor in expected.items():
         if tensor.shape != found[key].shape:
             shapes = f"{tuple(found[key].shape)}, but the config asks for {tuple(tensor.shape)}"
-            raise UserError(f"{path}: tensor '{prefix}{key}' has shape {shapes}: {hint}")
+            raise UserError(f"{path}: tensor '{key}' has shape {shapes}: {hint}")
     with torch.no_grad():
         for key, tensor in expected.items():
             tensor.copy_(found[key])
