@@ -3,6 +3,7 @@ import torch
 
 from djinn.config import TransformerConfig
 from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, attention
+from djinn.nn.attention import qk_norm
 from djinn.nn.st_transformer import SquaredReLU
 
 
@@ -159,3 +160,13 @@ def test_squared_relu_and_its_gradient():
         (gradient,) = torch.autograd.grad(made.sum(), x)
     torch.testing.assert_close(made, x.clamp_min(0) ** 2)
     torch.testing.assert_close(gradient, 2 * x.clamp_min(0))
+
+
+def test_qk_norm_has_the_gradient_of_its_formula():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    lengths = torch.rand(2, 4, 1, dtype=torch.float64).add(0.5).requires_grad_()
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(qk_norm, (x, lengths), atol=1e-4)
+    made = qk_norm(x, lengths).norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(made, lengths.expand(2, 3, 2, 4, 1), rtol=1e-5, atol=0)

@@ -5,34 +5,66 @@ Shapes: b batch, t frames, n positions in a frame, d model width, h heads, k wid
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from djinn.nn.cache import CacheLayer
+from djinn.nn.time import rotate
 
 MAX_SDPA_BATCH = 65_535
 """CUDA's attention kernels fail for a larger batch (pytorch#142228); attention over time has one of b * n."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Scaled dot-product attention over `(batch, heads, length, width)`, chunked so that the batch stays legal on CUDA."""
-    if (
-        mask is not None and q.shape[2] <= 2 and q.device.type == "cpu"
-    ):  # a new frame and its cache: too few queries to tile
-        scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2)).masked_fill(~mask, -torch.inf)
-        return torch.softmax(scores, dim=-1) @ v
+def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False) -> Tensor:
+    """Attention of unit-length queries and keys `(batch, heads, length, width)`, chunked so that the batch is legal on CUDA.
+
+    Scores are multiplied by the root of the width, so that they start in its usual range; `bias` is added to them.
+    """
+    scale = q.shape[-1] ** 0.5
+    if bias is not None and q.shape[2] <= 2 and q.device.type == "cpu":  # a new frame and its cache: too few to tile
+        scores = torch.baddbmm(bias, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale)
+        return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view_as(q)
     if q.shape[0] <= MAX_SDPA_BATCH:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale)
     parts = zip(q.split(MAX_SDPA_BATCH), k.split(MAX_SDPA_BATCH), v.split(MAX_SDPA_BATCH), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*p, attn_mask=mask, is_causal=causal) for p in parts])
+    return torch.cat([attend(*part, bias=bias, causal=causal) for part in parts])
+
+
+class QKNorm(torch.autograd.Function):
+    """Scales vectors to length `sharpness`, with a backward pass of half the memory traffic of the one derived from it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sharpness: Tensor) -> Tensor:
+        """Vectors `(..., k)` and their lengths, broadcast against `(..., 1)`."""
+        inverse = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-6).reciprocal_()
+        scale = sharpness * inverse
+        ctx.save_for_backward(x, inverse, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyrefly: ignore[bad-override]
+        """With u the unit vector: `(g - u (g.u)) * scale` for the vectors, and g.u for the lengths."""
+        x, inverse, scale = ctx.saved_tensors
+        along = (gradient * x).sum(-1, keepdim=True) * inverse
+        of_x = (gradient * scale).addcmul_(x, along * inverse * scale, value=-1)
+        return of_x, along.flatten(0, -4).sum(0)
+
+
+def qk_norm(x: Float[Tensor, "*s h k"], sharpness: Float[Tensor, "*#s h 1"]) -> Float[Tensor, "*s h k"]:
+    """Vectors of length `sharpness` in the direction of `x`."""
+    if torch.is_grad_enabled():
+        return QKNorm.apply(x, sharpness)
+    return x * (sharpness / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-6))
 
 
 class _Attention(nn.Module):
     """Projections and QK-norm, shared by both directions; the inner width is `heads * head_dim`.
 
-    Queries and keys are normalised per head and a learned scale per head sets how sharp attention is (Henry et al. 2020, the
+    Queries and keys are normalised per head, and learned lengths per head set how sharp attention is (Henry et al. 2020, the
     source of the paper's QK-norm, section 3).
     """
 
@@ -41,15 +73,12 @@ class _Attention(nn.Module):
         self.heads, self.head_dim = heads, head_dim
         self.qkv = nn.Linear(d_model, 3 * heads * head_dim, bias=False)
         self.out = nn.Linear(heads * head_dim, d_model, bias=False)
-        self.sharpness = nn.Parameter(torch.ones(heads, 1))
+        self.sharpness = nn.Parameter(torch.ones(2, heads, 1))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised queries and keys `(..., 2, heads, head_dim)` in fp32, and values `(..., heads, head_dim)`."""
         qk, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).split((2, 1), dim=-3)
-        qk = qk.float()
-        length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True) + 1e-6
-        scale = self.head_dim**0.5 * torch.stack([self.sharpness, torch.ones_like(self.sharpness)])
-        return qk * (scale / length), v.squeeze(-3)
+        return qk_norm(qk.float(), self.sharpness), v.squeeze(-3)
 
 
 class SpatialAttention(_Attention):
@@ -71,7 +100,7 @@ class TemporalAttention(_Attention):
         self,
         x: Float[Tensor, "b t n d"],
         rotary: Float[Tensor, "2 t k"],
-        mask: Bool[Tensor, "t s"] | None = None,
+        bias: Float[Tensor, "t s"] | None = None,
         cache: CacheLayer | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """Every token sees its own position in this frame and in those before it.
@@ -79,7 +108,8 @@ class TemporalAttention(_Attention):
         Args:
             x: tokens.
             rotary: cosine and sine of each frame's time (`rotary_table`).
-            mask: which frames (columns) a frame (row) sees; None is causal. With a cache the columns are its slots.
+            bias: added to the scores of a frame (row) for another (column): 0 where it sees it and minus infinity where it
+                does not; None is causal. With a cache the columns are its slots.
             cache: keys and values of earlier frames; those of `x` are written to it first.
         """
         qk, v = self.project(x)
@@ -87,27 +117,6 @@ class TemporalAttention(_Attention):
         q, k, v = (y.permute(0, 2, 3, 1, 4) for y in (q, k, v))  # b n h t k
         if cache is not None:
             k, v = cache.write(k, v)
-        y = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask=mask, causal=mask is None)
+        y = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias=bias, causal=bias is None)
         y = y.unflatten(0, (x.shape[0], x.shape[2]))  # b n h t k
         return self.out(y.permute(0, 3, 1, 2, 4).flatten(3))
-
-
-def rotary_table(times: Tensor, head_dim: int, base: float = 100.0) -> Float[Tensor, "2 t k"]:
-    """Cosines and signed sines that turn a vector by its frame's time (see `rotate`).
-
-    The slowest turn has a wavelength of about `2 * pi * base` frames, well beyond any window used. Angles are computed in
-    float64, so that a session's ever-growing time costs no precision.
-    """
-    half = head_dim // 2
-    speed = base ** -(torch.arange(half, dtype=torch.float64, device=times.device) / half)
-    angle = times.to(torch.float64)[:, None] * speed
-    sine = angle.sin()
-    return torch.stack([angle.cos().repeat(1, 2), torch.cat([-sine, sine], dim=1)]).float()
-
-
-def rotate(x: Float[Tensor, "*s k"], rotary: Float[Tensor, "2 *#s k"]) -> Float[Tensor, "*s k"]:
-    """Rotary position embedding (Su et al. 2021): dot products then depend on time differences alone.
-
-    Dimension i turns together with dimension i + k/2.
-    """
-    return torch.addcmul(x * rotary[0], x.roll(x.shape[-1] // 2, -1), rotary[1])

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from djinn.nn.time import as_bias, rotary_table
+
 
 @dataclass
 class CacheLayer:
@@ -45,24 +47,31 @@ class TimeCache:
     window: int
     """A frame sees itself and the `window - 1` frames before it."""
     layers: list[CacheLayer] = field(default_factory=list)
+    _placed: tuple[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+    """What `place` gave last: the passes of a frame all ask for the same."""
 
     @property
     def slots(self) -> int:
         """Number of slots of the ring."""
         return self.window + 1
 
-    def place(self, attentions: int, first: int, frames: int, device: torch.device) -> Tensor:
+    def place(
+        self, attentions: int, first: int, frames: int, head_dim: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         """Prepares the slots for frames `first .. first + frames - 1` and says what each of them sees.
 
         Args:
             attentions: number of temporal attentions of the transformer.
             first: time of the first frame.
             frames: how many frames come next; more than two only while the ring is not full.
-            device: where the mask is needed.
+            head_dim: width of a head.
+            device: where the tables are needed.
 
         Returns:
-            A bool mask `(frames, slots)`, true where the frame (row) sees the frame held by the slot (column).
+            The frames' rotary table, and the bias `(frames, slots)` of a frame's (row) attention to a slot's frame (column).
         """
+        if self._placed is not None and self._placed[0] == (first, frames):
+            return self._placed[1]
         last = first + frames - 1
         assert frames <= 2 or last < self.slots
         slot = torch.arange(self.slots, device=device)
@@ -72,7 +81,10 @@ class TimeCache:
             self.layers.append(CacheLayer(self.slots))
         for layer in self.layers:
             layer.positions = tuple(t % self.slots for t in range(first, last + 1))
-        return (held >= 0) & (held <= time[:, None]) & (held > time[:, None] - self.window)
+        sees = (held >= 0) & (held <= time[:, None]) & (held > time[:, None] - self.window)
+        tables = rotary_table(time, head_dim), as_bias(sees)
+        self._placed = (first, frames), tables
+        return tables
 
     def snapshot(self, time: int) -> list[tuple[Tensor, Tensor]]:
         """Copies what the slot of frame `time` holds of an older frame, to be put back by `restore`; nothing if none."""

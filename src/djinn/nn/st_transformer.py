@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from djinn.config import TransformerConfig
-from djinn.nn.attention import SpatialAttention, TemporalAttention, rotary_table
+from djinn.nn.attention import SpatialAttention, TemporalAttention
 from djinn.nn.cache import CacheLayer, TimeCache
+from djinn.nn.time import as_bias, rotary_table
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -29,6 +30,11 @@ class SquaredReLU(torch.autograd.Function):
         """Twice the gradient times the ReLU."""
         (hidden,) = ctx.saved_tensors
         return (gradient * hidden).mul_(2)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """`relu(x) ** 2`."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu(x).square_()
 
 
 class STBlock(nn.Module):
@@ -53,14 +59,14 @@ class STBlock(nn.Module):
         self,
         x: Float[Tensor, "b t n d"],
         rotary: Float[Tensor, "2 t k"],
-        mask: Bool[Tensor, "t s"] | None = None,
+        bias: Float[Tensor, "t s"] | None = None,
         cache: CacheLayer | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """Arguments as of `TemporalAttention`."""
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
-            x = x + self.time(self.time_norm(x), rotary, mask, cache)
-        return x + self.ffn_out(SquaredReLU.apply(self.ffn_in(self.ffn_norm(x))))
+            x = x + self.time(self.time_norm(x), rotary, bias, cache)
+        return x + self.ffn_out(squared_relu(self.ffn_in(self.ffn_norm(x))))
 
 
 class STTransformer(nn.Module):
@@ -99,8 +105,9 @@ class STTransformer(nn.Module):
         if times is None:
             times = torch.arange(x.shape[1], device=x.device)
         rotary = rotary_table(times, self.config.head_dim)
+        bias = None if mask is None else as_bias(mask)
         for block in self.blocks:
-            x = block(x, rotary, mask)
+            x = block(x, rotary, bias)
         return self.norm(x)
 
     def extend(self, x: Float[Tensor, "b t n d"], cache: TimeCache, first: int) -> Float[Tensor, "b t n d"]:
@@ -116,12 +123,10 @@ class STTransformer(nn.Module):
             first: time of the first frame of `x`.
         """
         attending = sum(block.time is not None for block in self.blocks)
-        mask = cache.place(attending, first, x.shape[1], x.device)
-        times = torch.arange(first, first + x.shape[1], device=x.device)
-        rotary = rotary_table(times, self.config.head_dim)
+        rotary, bias = cache.place(attending, first, x.shape[1], self.config.head_dim, x.device)
         layers = iter(cache.layers)
         for block in self.blocks:
-            x = block(x, rotary, mask, next(layers) if block.time is not None else None)
+            x = block(x, rotary, bias, next(layers) if block.time is not None else None)
         return self.norm(x)
 
 
