@@ -245,9 +245,10 @@ def _loss(name: str, module: Any, video: Tensor, tokens: Tensor, vectors: Tensor
         return F.mse_loss(out.reconstruction.float(), video) + out.loss
     if name == "dynamics":
         return module["dynamics"].loss(tokens, vectors)[0]
-    out = module["latent_action"](video)
-    pixels = F.mse_loss(out.prediction.float(), video[:, 1:]) + out.loss
-    return pixels + module["dynamics"].loss(tokens, out.vectors.detach())[0]
+    model = module["latent_action"]
+    clip = tokens if model.reads_tokens else video
+    out = model(clip)
+    return model.error(out.prediction, clip) + out.loss + module["dynamics"].loss(tokens, out.vectors.detach())[0]
 
 
 def _inputs(config: TrainConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

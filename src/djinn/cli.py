@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from djinn.disk import is_full
 from djinn.errors import UserError
+from djinn.memory import keep_freed_memory
 
 VERBS = {
     "data import": "turn videos, or the game CoinRun, into a data set",
@@ -21,6 +23,8 @@ VERBS = {
     "play": "play a world in the browser",
     "sample": "make a video from a picture and a list of actions",
     "eval": "measure how good a world is on videos that it has not seen",
+    "name": "name a world's actions by what they do",
+    "diagnose": "say whether a world is playable, or what is wrong with it and what to change",
     "bench": "measure how fast a world is on this machine",
     "plan": "say what a preset would cost, before training it",
 }
@@ -47,6 +51,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the command line without the program's name; `sys.argv` by default.
     """
+    keep_freed_memory()
     try:
         run(list(sys.argv[1:] if args is None else args))
         sys.stdout.flush()
@@ -106,7 +111,7 @@ def _explain(error: OSError) -> str | None:
     """A sentence for what a disk or its owner refuses; None for what would be a fault of ours."""
     where = f" {error.filename}" if error.filename else ""
     reason = (error.strerror or "it was refused").lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return f"no space left on the disk while writing{where}: free some space and start the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to use{where}: {reason}"

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from djinn.config import LatentActionConfig, QuantizerConfig, WorldConfig
+from djinn.config import LatentActionConfig, QuantizerConfig, TokenizerConfig, WorldConfig
 from djinn.data.dataset import Dataset
 from djinn.data.writer import DatasetWriter
 from djinn.models.world import World
@@ -24,18 +25,58 @@ def places_of(frames):
 
 
 @pytest.fixture
-def columns(tmp_path) -> Dataset:
-    """A bright column that each action k moves k places to the right; ids 4 and 5 stand still as id 0 does."""
-    rng = np.random.default_rng(0)
-    names = ["stay", "one", "two", "three", "x (stay)", "y (stay)"]
-    with DatasetWriter(tmp_path / "columns", height=SIZE, width=SIZE, fps=10, about={"action_names": names}) as writer:
-        for split, episodes in (("train", 4), ("test", 20)):
-            for i in range(episodes):
-                actions = rng.integers(0, 6, size=39)
-                moves = np.where(actions < CODES, actions, 0)
-                places = (rng.integers(SIZE) + np.concatenate([[0], moves.cumsum()])) % SIZE
-                writer.add_episode(draw(places), source=f"{split}-{i}", split=split, actions=actions)
-    return Dataset.open(tmp_path / "columns")
+def make_columns(tmp_path):
+    """Makes data sets of a bright column that each action k moves k places to the right; ids 4 and 5 stand still as 0."""
+
+    def make(name, *, actions=range(6), splits=(("train", 4), ("test", 20)), frames=40) -> Dataset:
+        rng = np.random.default_rng(0)
+        about = {"action_names": ["stay", "one", "two", "three", "x (stay)", "y (stay)"]}
+        with DatasetWriter(tmp_path / name, height=SIZE, width=SIZE, fps=10, about=about) as writer:
+            for split, episodes in splits:
+                for i in range(episodes):
+                    taken = rng.choice(actions, size=frames - 1)
+                    moves = np.where(taken < CODES, taken, 0)
+                    places = (rng.integers(SIZE) + np.concatenate([[0], moves.cumsum()])) % SIZE
+                    writer.add_episode(draw(places), source=f"{split}-{i}", split=split, actions=taken)
+        return Dataset.open(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def columns(make_columns) -> Dataset:
+    """The data set of `make_columns` with all actions."""
+    return make_columns("columns")
+
+
+class ScriptedTokenizer(nn.Module):
+    """One token a frame: the column's place."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+
+    def encode(self, video):
+        assert not self.training
+        assert video.shape[1] <= self.window
+        return torch.from_numpy(places_of(video))[..., None]
+
+    def decode(self, tokens, cache=None, first=0):
+        return torch.from_numpy(draw(tokens[..., 0].numpy())).float() / 255
+
+
+class ScriptedDynamics(nn.Module):
+    """Is sure that the column moves as the action says, or that it stays where it is."""
+
+    def __init__(self, moves: np.ndarray) -> None:
+        super().__init__()
+        self.moves = torch.from_numpy(moves)
+
+    def extend(self, tokens, masked, actions, cache, first):
+        if tokens.shape[1] > 1:
+            cache.before = tokens[:, -2, 0]
+        place = getattr(cache, "before", tokens[:, -1, 0]) + self.moves[actions[:, -1].argmax(-1)]
+        return 1e4 * F.one_hot(place % SIZE, SIZE).float()[:, None]
 
 
 class ScriptedWorld(World):
@@ -45,39 +86,26 @@ class ScriptedWorld(World):
 
     def __init__(self, obeys: bool) -> None:
         nn.Module.__init__(self)
-        self.obeys = obeys
-        latent_action = LatentActionConfig(quantizer=QuantizerConfig(codes=CODES))
-        self.config = WorldConfig(height=SIZE, width=SIZE, frames=5, latent_action=latent_action)
+        self.config = WorldConfig(
+            height=SIZE,
+            width=SIZE,
+            frames=5,
+            tokenizer=TokenizerConfig(patch=SIZE, quantizer=QuantizerConfig(codes=SIZE)),
+            latent_action=LatentActionConfig(patch=SIZE, quantizer=QuantizerConfig(codes=CODES)),
+        )
+        self.tokenizer = ScriptedTokenizer(self.config.frames)
+        self.dynamics = ScriptedDynamics(self.ORDER.argsort() * obeys)
         self.latent_action = nn.Dropout()
-        self.action_vectors = torch.zeros(CODES, 1)
+        self.action_vectors = torch.eye(CODES)
         self.action_names = ["a", "b", "c", "d"]
-
-    def encode(self, video):
-        assert not self.training
-        assert video.shape[1] <= self.config.frames
-        return torch.from_numpy(places_of(video))
-
-    def decode(self, tokens):
-        return torch.from_numpy(draw(tokens.numpy()))
 
     def infer_actions(self, video):
         assert not self.training
         assert video.shape[1] <= self.config.frames
         return torch.from_numpy(self.ORDER[np.diff(places_of(video), axis=1) % SIZE])
 
-    def play(self, prompt, actions):
-        moves = self.ORDER.argsort()[actions.numpy()] * self.obeys
-        places = (places_of(prompt[:, -1])[:, None] + moves.cumsum(1)) % SIZE
-        return torch.cat([prompt, torch.from_numpy(draw(places))], dim=1)
-
 
 @pytest.fixture
-def scripted(monkeypatch):
-    """Makes scripted worlds, and lets roll-outs play them."""
-
-    def rollout(world, prompt, actions, *, sampler, seed, prompt_actions):
-        assert prompt_actions.shape == (prompt.shape[0], prompt.shape[1] - 1)
-        return world.play(prompt, actions)
-
-    monkeypatch.setattr("djinn.evaluate.clips.rollout", rollout)
+def scripted():
+    """Makes scripted worlds."""
     return ScriptedWorld

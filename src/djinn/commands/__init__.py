@@ -20,6 +20,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "play": _verb(verbs.play, "play"),
     "sample": _verb(verbs.sample, "sample"),
     "eval": _verb(verbs.evaluate, "eval"),
+    "name": _verb(verbs.name, "name"),
+    "diagnose": _verb(verbs.diagnose, "diagnose"),
     "bench": _verb(verbs.bench, "bench"),
     "plan": _verb(verbs.plan, "plan"),
 }

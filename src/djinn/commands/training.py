@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from djinn.commands.parsing import parse
-from djinn.config import StageConfig, TrainConfig, with_limits
+from djinn.config import StageConfig, TrainConfig, WorldConfig, load_yaml, with_limits
 from djinn.errors import UserError
 from djinn.presets import PRESETS, get_preset
 
@@ -77,6 +77,8 @@ def resolve_train(
 ) -> TrainConfig:
     """The config of a run: preset and options, with the data set's frames and the time and steps of each stage.
 
+    With `start_from` the sizes are those of the world that training starts from.
+
     Args:
         options: the options.
         config: the preset with the keys that were given.
@@ -85,8 +87,10 @@ def resolve_train(
         fps: its frames a second.
 
     Raises:
-        UserError: a size was asked for that the data set does not have.
+        UserError: a size was asked for that the data set, or the world to start from, does not have.
     """
+    if config.start_from is not None:
+        config = dataclasses.replace(config, world=_sizes_of(config.start_from, given))
     world = config.world
     for side, has in zip(("height", "width"), size, strict=True):
         asked = getattr(world, side)
@@ -95,8 +99,9 @@ def resolve_train(
                 f"--world.{side} is {asked}, but the data set has frames of {size[1]}x{size[0]}: leave the option out "
                 "or import the data with another --size"
             )
-    world = dataclasses.replace(world, height=size[0], width=size[1])
-    if "world.fps" not in given:
+    if config.start_from is None:
+        world = dataclasses.replace(world, height=size[0], width=size[1])
+    if config.start_from is None and "world.fps" not in given:
         world = dataclasses.replace(world, fps=fps)
     limited = with_limits(config, options.stage, minutes=options.minutes, steps=options.steps)
     return dataclasses.replace(
@@ -105,6 +110,20 @@ def resolve_train(
         tokenizer=_as_given(limited.tokenizer, config.tokenizer, "tokenizer", given),
         dynamics=_as_given(limited.dynamics, config.dynamics, "dynamics", given),
     )
+
+
+def _sizes_of(start: str, given: set[str]) -> WorldConfig:
+    """The sizes of the world to start from.
+
+    Raises:
+        UserError: there is no such world, or other sizes were asked for.
+    """
+    from djinn.models.storage import find_world
+
+    asked = sorted(key for key in given if key.startswith("world."))
+    if asked:
+        raise UserError(f"--{asked[0]} cannot be chosen with --start-from: the sizes are those of {start}")
+    return load_yaml(WorldConfig, find_world(start) / "config.yaml")
 
 
 def _as_given(limited: StageConfig, stage: StageConfig, name: str, given: set[str]) -> StageConfig:
@@ -125,3 +144,7 @@ def train(args: list[str]) -> None:
     from djinn.train.run import train as train_run
 
     train_run(options.dataset, options.out, config, stage=options.stage)
+    if options.stage != "tokenizer" and config.start_from is None:  # else the actions have names already
+        from djinn.evaluate.name_command import name_run
+
+        name_run(options.out, options.dataset)

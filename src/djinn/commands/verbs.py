@@ -186,15 +186,27 @@ def evaluate(
     temperature: Annotated[float | None, arg(metavar="T", help_behavior_hint="")] = None,
     seed: Annotated[int, arg(metavar="N")] = 0,
     batch: Annotated[int, arg(metavar="N")] = 16,
+    drift_frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    fvd_detector: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    random_frechet: Flag = False,
     device: Device = None,
 ) -> None:
     """Measure a world on clips that it has not seen: how good its frames are, and whether its actions act.
+
+    For instance:
+
+    djinn eval runs/mine data/mine --report report
+
+    djinn eval runs/mine data/mine --clips 2048 --horizon 15 --fvd-detector i3d_torchscript.pt
+
+    FVD needs the I3D network that the field uses, i3d_torchscript.pt of StyleGAN-V, which Djinn does not download, or a
+    function from float video (clip, channel, time, height, width) of 0 to 255 to features.
 
     Args:
         world: world folder, run folder, or name of a shipped world.
         dataset: data set whose frames have the world's size.
         json: write all figures to this file.
-        report: write the figures and a picture of some roll-outs into this folder.
+        report: write report.html, results.json with all figures and rollouts.png into this folder.
         split: part of the data set to measure on.
         clips: how many clips to play.
         horizon: how many frames to generate from each prompt.
@@ -203,6 +215,9 @@ def evaluate(
         temperature: 0 always takes the likeliest token, higher is more varied. The world's own by default.
         seed: of everything random.
         batch: how many clips to play at once.
+        drift_frames: also play 4 long games of so many frames and say what becomes of them. With --report 200 by default.
+        fvd_detector: also give FVD, by this TorchScript file or MODULE:FUNCTION. The file is code: trust what you name.
+        random_frechet: also give the same distance by a network with random weights, which needs no file. It is not FVD.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
     from djinn.evaluate.commands import run
@@ -221,7 +236,69 @@ def evaluate(
         temperature=temperature,
         seed=seed,
         batch=batch,
+        drift_frames=drift_frames,
+        fvd_detector=fvd_detector,
+        random_frechet=random_frechet,
         device=check_device(device),
+    )
+
+
+def name(
+    world: World,
+    dataset: Annotated[Path, Positional, arg(metavar="DATASET")],
+    /,
+    force: Flag = False,
+    prompts: Annotated[int, arg(metavar="N")] = 32,
+    seed: Annotated[int, arg(metavar="N")] = 0,
+    device: Device = None,
+) -> None:
+    """Name a world's actions by what they do, and give them keys.
+
+    Each action is held for some frames from many pictures that the world has not seen, and what moves is measured. Where
+    the data set has true actions with names, these count for more. Names and keys go into the world's actions.yaml.
+
+    Args:
+        world: world folder, run folder, or name of a shipped world.
+        dataset: data set whose frames have the world's size.
+        force: also replace names that a person has chosen.
+        prompts: pictures to try each action from.
+        seed: of the choice of pictures and the draws.
+        device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
+    """
+    from djinn.evaluate.name_command import run
+    from djinn.sample import check_device
+
+    run(world, dataset, force=force, prompts=prompts, seed=seed, device=check_device(device))
+
+
+def diagnose(
+    world: World,
+    dataset: Annotated[Path, Positional, arg(metavar="DATASET")],
+    /,
+    json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    split: Literal["train", "val", "test"] = "test",
+    clips: Annotated[int, arg(metavar="N")] = 64,
+    seed: Annotated[int, arg(metavar="N")] = 0,
+    batch: Annotated[int, arg(metavar="N")] = 16,
+    device: Device = None,
+) -> None:
+    """Say in one verdict whether a world is playable, or what is wrong with it and what to change.
+
+    Args:
+        world: world folder, run folder, or name of a shipped world.
+        dataset: data set whose frames have the world's size.
+        json: write the verdict and all evidence to this file.
+        split: part of the data set to measure on. Give val or test: clips that the world has not seen.
+        clips: how many clips to measure on, 16 or more.
+        seed: of everything random.
+        batch: how many clips to play at once.
+        device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
+    """
+    from djinn.evaluate.commands import run_diagnose
+    from djinn.sample import check_device
+
+    run_diagnose(
+        world, dataset, json=json, split=split, clips=clips, seed=seed, batch=batch, device=check_device(device)
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Clips, Dataset
 from djinn.errors import UserError
-from djinn.evaluate.fidelity import frame_mse
+from djinn.evaluate.fidelity import frame_mse, frame_ssim, psnr_of
 from djinn.generate.rollout import rollout
 from djinn.models.world import World
 
@@ -47,11 +47,16 @@ def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int)
         seed: of the draw.
 
     Raises:
-        UserError: the split is missing, or none of its episodes is long enough.
+        UserError: the split is missing, none of its episodes is long enough, or it holds one clip only.
     """
     clips = dataset.clips(split, frames, stride=frames)
     if len(clips) < count:
         clips = dataset.clips(split, frames, stride=1)
+    if len(clips) < 2:
+        raise UserError(
+            f"split '{split}' of {dataset.path} has a single clip of {frames} frames, and measuring needs two or more: "
+            "ask for shorter clips or import more videos"
+        )
     indices = np.random.default_rng(seed).permutation(len(clips))[:count]
     return Sample(clips, indices)
 
@@ -116,39 +121,64 @@ class Shown:
     inferred_actions: Int[np.ndarray, "b steps"]
     random_actions: Int[np.ndarray, "b steps"]
 
+    def first(self, count: int) -> Shown:
+        """The first of the clips."""
+        return Shown(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
 
 @dataclass(frozen=True)
-class Errors:
-    """Errors of a world on clips, in squared grey levels; the mean over pixels of each frame."""
+class Closeness:
+    """How close a world's frames are to the real ones, frame by frame."""
 
-    tokenizer: Float[np.ndarray, "clips t"]
-    """Of reconstructions, prompt frames included."""
-    inferred: Float[np.ndarray, "clips horizon"]
-    """Of roll-outs with actions inferred from the real clip."""
-    random: Float[np.ndarray, "clips horizon"]
-    """Of roll-outs with actions drawn uniformly."""
-    repeat: Float[np.ndarray, "clips horizon"]
-    """Of the last prompt frame, repeated."""
+    mse: Float[np.ndarray, "clips t"]
+    """Mean squared error of each frame, in squared grey levels."""
+    ssim: Float[np.ndarray, "clips t"]
+
+    @property
+    def psnr(self) -> Float[np.ndarray, "clips t"]:
+        """PSNR of each frame in dB."""
+        return psnr_of(self.mse)
+
+    @classmethod
+    def of(cls, real: UInt8[np.ndarray, "b #t h w 3"], made: UInt8[np.ndarray, "b #t h w 3"]) -> Closeness:
+        """Compares frames; `made` is broadcast against `real`."""
+        return cls(frame_mse(real, made), frame_ssim(real, made))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Closeness]) -> Closeness:
+        """Several batches of clips as one."""
+        return cls(np.concatenate([part.mse for part in parts]), np.concatenate([part.ssim for part in parts]))
+
+
+ROLLOUTS = ("inferred", "random", "empirical", "repeat")
+"""What is compared with the rest of a clip: roll-outs with actions inferred from it, drawn uniformly, and drawn from the
+distribution of inferred ones; and its last prompt frame, repeated."""
 
 
 def play_clips(
     world: World,
     video: Video,
     random_actions: Int[np.ndarray, "b k"],
+    empirical_actions: Int[np.ndarray, "b k"],
     *,
     sampler: SamplerConfig | None = None,
     seed: int = 0,
-) -> tuple[Errors, Shown]:
-    """Reconstructs clips, and plays them from their first frames with inferred and with random actions.
+) -> tuple[dict[str, Closeness], Shown]:
+    """Reconstructs clips, and plays them from their first frames with inferred and with drawn actions.
 
-    Both roll-outs draw from the same seed, so that a world that ignores its actions makes the same frames twice.
+    All roll-outs draw from the same seed, so that a world that ignores its actions makes the same frames each time.
 
     Args:
         world: the world.
         video: real clips of p + k frames; the first p are the prompt.
-        random_actions: the actions of the second roll-out.
+        random_actions: actions drawn uniformly.
+        empirical_actions: actions drawn from the distribution of inferred ones.
         sampler: how tokens are drawn; the world's own setting by default.
         seed: of the draws.
+
+    Returns:
+        How close each of `ROLLOUTS` is to the clips' last k frames, and under `tokenizer` how close reconstructions are
+        to all of them; and the clips with their roll-outs.
     """
     horizon = random_actions.shape[1]
     prompt_frames = video.shape[1] - horizon
@@ -163,13 +193,15 @@ def play_clips(
         )
         return made.cpu().numpy()
 
-    inferred, random = play(chosen), play(random_actions)
     future = np.s_[:, prompt_frames:]
-    errors = Errors(
-        tokenizer=frame_mse(video, reconstruct(world, video)),
-        inferred=frame_mse(video[future], inferred[future]),
-        random=frame_mse(video[future], random[future]),
-        repeat=frame_mse(video[future], video[:, prompt_frames - 1, None]),
-    )
+    inferred, random = play(chosen), play(random_actions)
+    made = {
+        "inferred": inferred[future],
+        "random": random[future],
+        "empirical": play(empirical_actions)[future],
+        "repeat": video[:, prompt_frames - 1, None],
+    }
+    close = {name: Closeness.of(video[future], made[name]) for name in ROLLOUTS}
+    close["tokenizer"] = Closeness.of(video, reconstruct(world, video))
     shown = Shown(video, inferred, random, inferred_actions, np.concatenate([led, random_actions], axis=1))
-    return errors, shown
+    return close, shown

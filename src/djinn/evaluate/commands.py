@@ -1,15 +1,16 @@
-"""`djinn eval`."""
+"""`djinn eval` and `djinn diagnose`."""
 
 from __future__ import annotations
 
 import dataclasses
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.report import evaluate, print_report
+from djinn.evaluate.console import print_report
+from djinn.evaluate.diagnose import diagnose, format_diagnosis
+from djinn.evaluate.report import evaluate, write_json
 from djinn.models.world import World
 
 
@@ -27,6 +28,9 @@ def run(
     temperature: float | None = None,
     seed: int = 0,
     batch: int = 16,
+    drift_frames: int | None = None,
+    fvd_detector: str | None = None,
+    random_frechet: bool = False,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Measures a world on held-out clips: how good its frames are, and whether its actions act.
@@ -35,7 +39,7 @@ def run(
         world: a world folder, a run folder, or the name of a shipped world.
         dataset: a data set whose frames have the world's size.
         json: write all figures to this file.
-        report: write the figures and a picture of some roll-outs into this folder.
+        report: write report.html, results.json and rollouts.png into this folder.
         split: part of the data set: train, val or test.
         clips: how many clips to play.
         horizon: how many frames to generate from each prompt.
@@ -44,6 +48,9 @@ def run(
         temperature: of the token draw, 0 for the most likely token; the world's own setting by default.
         seed: of everything random.
         batch: how many clips to play at once.
+        drift_frames: how long the games are in which drift is measured; with a report 200 by default, else none.
+        fvd_detector: network for FVD: a TorchScript file or `module:callable`.
+        random_frechet: also give the distance of a random network, which is not FVD.
         device: cpu or cuda; cuda where there is one, by default.
 
     Returns:
@@ -52,9 +59,10 @@ def run(
     Raises:
         UserError: world or data set are missing or do not match, or a file cannot be written.
     """
-    for folder in (json.parent if json else None, report):  # before the long part, not after it
-        if folder is not None:
-            _make(folder)
+    if json is not None:
+        make_folder(json.parent)
+    if report is not None:
+        make_folder(report)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(world, device)
     sampler = loaded.config.sampler
@@ -72,30 +80,68 @@ def run(
         sampler=sampler,
         seed=seed,
         batch=batch,
-        picture=None if report is None else report / "rollouts.png",
+        drift_frames=drift_frames,
+        fvd_detector=fvd_detector,
+        random_frechet=random_frechet,
+        report=report,
+        name=world,
     )
-    figures["protocol"]["world"] = str(world)
     print_report(figures)
     if json is not None:
-        _write(json, figures)
+        write_json(json, figures)
     if report is not None:
-        _write(report / "results.json", figures)
-        print(f"\nwrote {report / 'results.json'} and {report / 'rollouts.png'}")
+        print(f"\nwrote {report / 'report.html'}, results.json and rollouts.png beside it")
     return figures
 
 
-def _make(folder: Path) -> None:
+def run_diagnose(
+    world: str,
+    dataset: Path,
+    *,
+    json: Path | None = None,
+    split: str = "test",
+    clips: int = 64,
+    seed: int = 0,
+    batch: int = 16,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Says in one verdict what is wrong with a world, if anything is, and prints the evidence.
+
+    Args:
+        world: a world folder, a run folder, or the name of a shipped world.
+        dataset: a data set whose frames have the world's size.
+        json: write the diagnosis to this file.
+        split: part of the data set: train, val or test.
+        clips: how many clips to measure on.
+        seed: of everything random.
+        batch: how many clips to play at once.
+        device: cpu or cuda; cuda where there is one, by default.
+
+    Returns:
+        The diagnosis, as `djinn.evaluate.diagnose.diagnose` gives it.
+
+    Raises:
+        UserError: world or data set are missing or do not match, or the file cannot be written.
+    """
+    if json is not None:
+        make_folder(json.parent)
+    data = Dataset.open(dataset)
+    loaded = World.from_pretrained(world, device)
+    diagnosis = diagnose(loaded, data, split=split, clips=clips, seed=seed, batch=batch)
+    diagnosis["protocol"]["world"] = world
+    print(format_diagnosis(diagnosis))
+    if json is not None:
+        write_json(json, diagnosis)
+    return diagnosis
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write to, before the long part and not after it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror or error}") from None
-
-
-def _write(path: Path, figures: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(dumps(figures, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

@@ -67,15 +67,10 @@ def grid(rows: Sequence[Row], columns: Sequence[str] = ()) -> Image.Image:
     return picture
 
 
-def rollout_picture(shown: Shown, clips: int | None = None) -> Image.Image:
-    """Real clips over their roll-outs with inferred and with random actions; below a frame the action that led to it.
-
-    Args:
-        shown: the clips and roll-outs.
-        clips: how many of them; all by default.
-    """
+def rollout_picture(shown: Shown) -> Image.Image:
+    """Real clips over their roll-outs with inferred and with random actions; below a frame the action that led to it."""
     rows = []
-    for i in range(len(shown.real) if clips is None else min(clips, len(shown.real))):
+    for i in range(len(shown.real)):
         rows.append(Row("real", shown.real[i], gap=i > 0))
         for label, video, actions in (
             ("inferred", shown.inferred[i], shown.inferred_actions[i]),

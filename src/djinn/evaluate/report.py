@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+import djinn
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
+from djinn.data.video import whole_file
 from djinn.errors import UserError
-from djinn.evaluate.clips import Errors, Sample, check_match, draw_clips, infer_actions, measuring, play_clips
-from djinn.evaluate.controllability import Moves, code_table, code_use, delta_psnr
-from djinn.evaluate.fidelity import MSE_FLOOR, psnr_of
+from djinn.evaluate.charts import require_plot
+from djinn.evaluate.clips import Closeness, Sample, Shown, check_match, draw_clips, infer_actions, measuring, play_clips
+from djinn.evaluate.controllability import Interval, Moves, code_table, code_use, delta_psnr
+from djinn.evaluate.detectors import load_detector, random_detector
+from djinn.evaluate.drift import FEWEST, REAL, measure_drift
+from djinn.evaluate.effects import measure_effects
+from djinn.evaluate.fidelity import MSE_FLOOR, ssim_window
+from djinn.evaluate.fvd import VideoDistance
+from djinn.evaluate.html import ReportPictures, write_report
 from djinn.evaluate.picture import rollout_picture, save_png
+from djinn.evaluate.tokens import TokenScores
 from djinn.models.world import World
 
 SHOWN = 4
-"""Clips in the picture."""
+"""Clips in the pictures."""
+EFFECT_FRAMES = 4
+"""Frames for which each action is held to see its effect."""
+DRIFT_FRAMES = 200
+DRIFT_GAMES = 4
 
 
 def evaluate(
@@ -34,7 +49,13 @@ def evaluate(
     seed: int = 0,
     batch: int = 16,
     code_clips: int = 512,
+    effect_prompts: int = 12,
+    drift_frames: int | None = None,
+    fvd_detector: str | None = None,
+    random_frechet: bool = False,
     picture: Path | None = None,
+    report: Path | None = None,
+    name: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measures a world on held-out clips.
@@ -47,60 +68,179 @@ def evaluate(
         horizon: frames to generate from each prompt.
         prompt_frames: real frames at the start.
         sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the choice of clips, the random actions, the draws and the bootstrap.
+        seed: of the choice of clips, the random actions, the draws, the masks and the bootstrap.
         batch: clips played at once; it takes part in the draws.
-        code_clips: clips whose latent actions are inferred for `code_use` and `code_table`.
-        picture: where to save some clips and their roll-outs as a PNG; nowhere by default.
-        progress: show a progress bar.
+        code_clips: clips whose latent actions are inferred for `code_use`, `code_table` and the empirical distribution.
+        effect_prompts: pictures from which each action is tried for `effects`; 0 leaves them out.
+        drift_frames: length of the games of `drift`; 0 leaves them out. By default `DRIFT_FRAMES` for a report, else 0.
+        fvd_detector: network for `fvd`, a TorchScript file or `module:callable` (see `djinn.evaluate.detectors`).
+        random_frechet: also give the distance of a network with random weights, which is not FVD.
+        picture: where to save some clips and their roll-outs as a PNG.
+        report: folder for `report.html`, `results.json` and `rollouts.png`.
+        name: what to call the world in the protocol.
+        progress: show progress bars.
 
     Returns:
-        Plain values, ready for JSON: `tokenizer_psnr`; `rollout_psnr` (inferred actions), `random_psnr` and
-        `repeat_psnr` (the last prompt frame repeated), each with `mean` and `by_horizon`; `delta_psnr` by horizon
-        ("1", "2", ...; the paper reports "4") with `mean`, `low` and `high`; `code_use`; `code_names`; `code_table`
-        (None where true actions are not known); and `protocol`. PSNR and its differences are in dB.
+        Plain values, ready for JSON. PSNR and its differences are in dB, means over clips and frames; `..._interval` are
+        bootstrap 95 % intervals over clips.
+
+        - `tokenizer_psnr`, `tokenizer_ssim`: reconstructions.
+        - `rollout_psnr`, `rollout_ssim`: roll-outs with inferred actions; `rollout`: for `inferred`, `random` and
+          `repeat` (the last prompt frame again) the lists `psnr` and `ssim` by frame.
+        - `delta_psnr`, `delta_psnr_interval`, by frame ("1", "2", ...; the paper reports "4"): what inferred actions gain
+          over uniformly random ones; `delta_psnr_empirical` and its interval: over random ones with the distribution of
+          inferred ones.
+        - `code_use`, `code_names`, `code_table` (None where true actions are not known).
+        - `tokens`: see `TokenScores`. `effects`: see `Effects`, or None. `drift`: see `Drift`, or None.
+        - `fvd` and `fvd_protocol`, `random_frechet`: None where not asked for.
+        - `protocol`: how all of it was made.
 
     Raises:
-        UserError: the split is missing or too short, sizes do not match, or the world cannot infer actions.
+        UserError: the split is missing or too short, sizes do not match, the world cannot infer actions, or the detector
+            cannot be used.
     """
-    for name, value in (("clips", clips), ("horizon", horizon), ("prompt_frames", prompt_frames), ("batch", batch)):
+    wanted = {"clips": clips, "horizon": horizon, "prompt_frames": prompt_frames, "batch": batch}
+    for key, value in (wanted | {"code_clips": code_clips}).items():
         if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+            raise UserError(f"{key} must be at least 1, got {value}")
+    if drift_frames is None:
+        drift_frames = 0 if report is None else DRIFT_FRAMES
+    for key, value, least in (("effect_prompts", effect_prompts, 2), ("drift_frames", drift_frames, FEWEST)):
+        if value != 0 and value < least:
+            raise UserError(f"{key} must be 0 or at least {least}, got {value}")
+    if report is not None:
+        require_plot()
     check_match(world, dataset)
     sampler = sampler or world.config.sampler
     length = prompt_frames + horizon
     sample = draw_clips(dataset, split, clips, length, seed)
-    for_codes = draw_clips(dataset, split, max(code_clips, 1), length, seed)
-    random_actions = np.random.default_rng([seed, 1]).integers(world.num_actions, size=(len(sample), horizon))
-    errors: list[Errors] = []
+    for_codes = draw_clips(dataset, split, code_clips, length, seed)
+    distances = _distances(world, sample, fvd_detector, random_frechet)
+    scores = TokenScores(world, seed)
+    parts: list[dict[str, Closeness]] = []
+    pictures: list[Shown] = []
     progress_bar = tqdm(total=len(sample) + len(for_codes), desc="measuring", unit=" clips", disable=not progress)
     with measuring(world), progress_bar as bar:
-        for i, indices in enumerate(sample.batches(batch)):
-            drawn = random_actions[i * batch : i * batch + len(indices)]
-            video = sample.clips.batch(indices)
-            part, shown = play_clips(world, video, drawn, sampler=sampler, seed=seed + i)
-            errors.append(part)
-            if i == 0 and picture is not None:
-                save_png(rollout_picture(shown, SHOWN), picture)
-            bar.update(len(indices))
         codes = _codes_of(world, for_codes, batch, bar)
+        random, empirical = _drawn_actions((len(sample), horizon), codes["code_use"]["shares"], seed)
+        for i, indices in enumerate(sample.batches(batch)):
+            video, rows = sample.clips.batch(indices), slice(i * batch, i * batch + len(indices))
+            close, shown = play_clips(world, video, random[rows], empirical[rows], sampler=sampler, seed=seed + i)
+            parts.append(close)
+            scores.add(video, shown.inferred_actions)
+            for distance in distances.values():
+                distance.add(video, shown.inferred)
+            if i * batch < SHOWN:
+                pictures.append(shown.first(SHOWN - i * batch))
+            bar.update(len(indices))
+    prompts = draw_clips(dataset, split, max(effect_prompts, DRIFT_GAMES), length, seed)
+    settings = {"sampler": sampler, "seed": seed, "progress": progress}
+    effects = drift = None
+    if effect_prompts:
+        effects = measure_effects(world, _prompts(prompts, effect_prompts), frames=EFFECT_FRAMES, **settings)
+    if drift_frames:
+        real = _prompts(for_codes, REAL)[:, 0]
+        drift = measure_drift(world, _prompts(prompts, DRIFT_GAMES), frames=drift_frames, real=real, **settings)
     protocol = {
+        "world": name,
         "dataset": str(dataset.path),
         "dataset_identity": dataset.identity,
         "split": split,
         "clips": len(sample),
         "clips_asked": clips,
         "code_clips": len(for_codes),
-        "clip_frames": length,
-        "prompt_frames": prompt_frames,
+        **_of_clips(sample, prompt_frames),
         "horizon": horizon,
         "sampler": asdict(sampler),
         "random_actions": "uniform over all codes, one draw a clip",
+        "empirical_actions": "drawn as often as they are inferred from the code_clips, one draw a clip",
         "psnr": f"uint8 RGB, mean over frames of each frame's PSNR, squared error at least {MSE_FLOOR:.4f}",
+        "ssim": _ssim_protocol(dataset),
+        "interval": "bootstrap over clips, 2,000 resamples, 95 %",
+        "tokens": (
+            f"frames 2 to {min(length, world.config.frames)} of the clips from true past tokens and inferred actions; "
+            f"masked at the rates of '{world.config.dynamics.masking}', nothing corrupted"
+        ),
+        "effects": effects and f"each code held {EFFECT_FRAMES} frames from {effects.frames.shape[1]} first frames",
+        "drift": drift
+        and f"{len(drift.frames)} games of {drift_frames} frames from first frames, random actions, held",
+        "random_frechet": _distance_protocol(distances, "random_frechet", sample, prompt_frames),
         "seed": seed,
         "batch": batch,
         "device": str(world.device),
+        "djinn": djinn.__version__,
+        "torch": torch.__version__,
     }
-    return {**_quality(errors, seed), **codes, "protocol": protocol}
+    figures = {
+        **_quality({key: Closeness.joined([part[key] for part in parts]) for key in parts[0]}, seed),
+        **codes,
+        "tokens": scores.summary(),
+        "effects": effects and effects.summary(),
+        "drift": drift and drift.summary(),
+        **{key: distances[key].distance() if key in distances else None for key in ("fvd", "random_frechet")},
+        "fvd_protocol": _distance_protocol(distances, "fvd", sample, prompt_frames),
+        "protocol": protocol,
+    }
+    if picture is not None:
+        save_png(rollout_picture(pictures[0]), picture)
+    if report is not None:
+        shown = ReportPictures(pictures, effects, None if drift is None else drift.frames)
+        _write(report, figures, shown, progress)
+    return figures
+
+
+def _prompts(sample: Sample, count: int) -> np.ndarray:
+    """First frames of clips."""
+    return sample.clips.batch(sample.indices[:count])[:, :1]
+
+
+def _distances(world: World, sample: Sample, source: str | None, random: bool) -> dict[str, VideoDistance]:
+    """The Frechet distances that are asked for; their networks are tried on a clip, before the long part."""
+    networks = {}
+    if source is not None:
+        networks["fvd"] = load_detector(source, world.device)
+    if random:
+        networks["random_frechet"] = random_detector(world.device)
+    if networks and len(sample) < 2:
+        raise UserError("a Frechet distance needs at least 2 clips: raise --clips")
+    for network in networks.values():
+        network(sample.clips.batch(sample.indices[:1]))
+    return {key: VideoDistance(network) for key, network in networks.items()}
+
+
+def _of_clips(sample: Sample, prompt_frames: int) -> dict[str, Any]:
+    clips = sample.clips
+    return {
+        "clip_frames": clips.frames,
+        "prompt_frames": prompt_frames,
+        "frame_stride": 1,
+        "clip_stride": clips.stride,
+        "resolution": f"{clips.dataset.width}x{clips.dataset.height}",
+        "fps": clips.dataset.fps,
+    }
+
+
+def _distance_protocol(
+    distances: dict[str, VideoDistance], key: str, sample: Sample, prompt_frames: int
+) -> dict[str, Any] | None:
+    if key not in distances:
+        return None
+    clips = "roll-outs with inferred actions against the real clips, prompt frames included in both"
+    return {**distances[key].protocol(), **_of_clips(sample, prompt_frames), "compared": clips}
+
+
+def _ssim_protocol(dataset: Dataset) -> str:
+    window = ssim_window(dataset.height, dataset.width)
+    return (
+        f"Wang et al. 2004: Gaussian window {window}x{window}, sigma 1.5, K1 0.01, K2 0.03, range 255, valid region, "
+        "mean of the RGB channels, mean over frames"
+    )
+
+
+def _drawn_actions(shape: tuple[int, int], shares: list[float], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Actions for each clip and frame, drawn uniformly and drawn with the shares of the codes."""
+    uniform, empirical = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+    return uniform.integers(len(shares), size=shape), empirical.choice(len(shares), p=shares, size=shape)
 
 
 def _codes_of(world: World, sample: Sample, batch: int, bar: tqdm) -> dict[str, Any]:
@@ -121,91 +261,43 @@ def _codes_of(world: World, sample: Sample, batch: int, bar: tqdm) -> dict[str, 
     return {"code_use": use, "code_names": list(world.action_names), "code_table": table}
 
 
-def _quality(errors: list[Errors], seed: int) -> dict[str, Any]:
-    def gathered(name: str) -> np.ndarray:
-        return psnr_of(np.concatenate([getattr(part, name) for part in errors]))
-
-    def curve(values: np.ndarray) -> dict[str, Any]:
-        return {"mean": float(values.mean()), "by_horizon": values.mean(0).tolist()}
-
-    inferred, random, repeat = gathered("inferred"), gathered("random"), gathered("repeat")
-    delta = delta_psnr(inferred, random, seed)
+def _quality(close: dict[str, Closeness], seed: int) -> dict[str, Any]:
+    """Figures of reconstructions and roll-outs."""
+    inferred = close["inferred"]
     return {
-        "tokenizer_psnr": float(gathered("tokenizer").mean()),
-        "rollout_psnr": curve(inferred),
-        "random_psnr": curve(random),
-        "repeat_psnr": curve(repeat),
-        "delta_psnr": {str(t): asdict(interval) for t, interval in enumerate(delta, start=1)},
+        "tokenizer_psnr": float(close["tokenizer"].psnr.mean()),
+        "tokenizer_ssim": float(close["tokenizer"].ssim.mean()),
+        "rollout_psnr": float(inferred.psnr.mean()),
+        "rollout_ssim": float(inferred.ssim.mean()),
+        "rollout": {
+            key: {"psnr": close[key].psnr.mean(0).tolist(), "ssim": close[key].ssim.mean(0).tolist()}
+            for key in ("inferred", "random", "repeat")
+        },
+        **_by_frame("delta_psnr", delta_psnr(inferred.psnr, close["random"].psnr, seed)),
+        **_by_frame("delta_psnr_empirical", delta_psnr(inferred.psnr, close["empirical"].psnr, seed)),
     }
 
 
-def format_report(figures: dict[str, Any]) -> str:
-    """Tables of what `evaluate` gives, for a person to read."""
-    protocol, sampler = figures["protocol"], figures["protocol"]["sampler"]
-    use = figures["code_use"]
-    lines = [
-        f"{protocol['clips']} clips of split '{protocol['split']}' of {protocol['dataset']} "
-        f"({protocol['dataset_identity']}), {protocol['prompt_frames']} prompt frame(s) + {protocol['horizon']},",
-        f"{sampler['steps']} MaskGIT steps, temperature {sampler['temperature']:g}, top-k {sampler['top_k'] or 'off'}, "
-        f"noise {sampler['noise']:g}, seed {protocol['seed']}",
-        "",
-        f"tokenizer PSNR {figures['tokenizer_psnr']:.2f} dB",
-        f"roll-out PSNR  {figures['rollout_psnr']['mean']:.2f} dB over {protocol['horizon']} frames",
-        *_headline(figures["delta_psnr"]),
-        "",
-        *_curves(figures),
-        "",
-        f"latent actions: {use['used']} of {len(use['shares'])} codes in use (at least 2 %), entropy "
-        f"{use['entropy_bits']:.2f} bits, {use['transitions']} transitions",
-        "",
-        *_codes(figures),
-    ]
-    return "\n".join(lines)
+def _by_frame(name: str, intervals: list[Interval]) -> dict[str, Any]:
+    frames = [str(t) for t in range(1, len(intervals) + 1)]
+    return {
+        name: dict(zip(frames, [i.mean for i in intervals], strict=True)),
+        f"{name}_interval": dict(zip(frames, [[i.low, i.high] for i in intervals], strict=True)),
+    }
 
 
-def print_report(figures: dict[str, Any]) -> None:
-    """Prints what `evaluate` gives as tables."""
-    print(format_report(figures))
+def _write(folder: Path, figures: dict[str, Any], pictures: ReportPictures, progress: bool) -> None:
+    """Writes the files of a report."""
+    save_png(rollout_picture(pictures.shown[0]), folder / "rollouts.png")
+    write_report(folder / "report.html", figures, pictures, progress=progress)
+    write_json(folder / "results.json", figures)
 
 
-def _headline(delta: dict[str, dict[str, float]]) -> list[str]:
-    key = "4" if "4" in delta else max(delta, key=int)
-    d = delta[key]
-    return [f"delta-{key} PSNR   {d['mean']:.2f} dB (95 % interval {d['low']:.2f} to {d['high']:.2f})"]
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    """Writes figures to a file, whole or not at all.
 
-
-def _curves(figures: dict[str, Any]) -> list[str]:
-    head = ["frame", "inferred", "random", "delta", "95 % interval", "repeat"]
-    rows = []
-    for i, (t, d) in enumerate(figures["delta_psnr"].items()):
-        inferred, random, repeat = (figures[f"{k}_psnr"]["by_horizon"][i] for k in ("rollout", "random", "repeat"))
-        interval = f"{d['low']:.2f} to {d['high']:.2f}"
-        rows.append([t, f"{inferred:.2f}", f"{random:.2f}", f"{d['mean']:.2f}", interval, f"{repeat:.2f}"])
-    return _aligned([head, *rows])
-
-
-def _codes(figures: dict[str, Any]) -> list[str]:
-    shares, names, table = figures["code_use"]["shares"], figures["code_names"], figures["code_table"]
-    if table is None:
-        rows = [[str(i), names[i], f"{100 * share:.1f} %"] for i, share in enumerate(shares)]
-        return _aligned([["code", "name", "share"], *rows])
-    seen = [j for j in range(len(table["moves"])) if any(row[j] for row in table["counts"])]
-    rows = []
-    for i, (share, counts) in enumerate(zip(shares, table["counts"], strict=True)):
-        cells = [f"{100 * counts[j] / max(sum(counts), 1):.0f}" for j in seen]
-        rows.append([str(i), f"{100 * share:.1f} %", *cells, table["reading"][i]])
-    head = ["code", "share", *(table["moves"][j] for j in seen), "mostly"]
-    lines = ["true moves of each code, in percent of its transitions", *_aligned([head, *rows])]
-    for label, key in (("all transitions", "overall"), ("those whose pixels change", "changed")):
-        a = table[key]
-        lines.append(
-            f"{label} ({a['transitions']}): codes tell {a['mutual_information_bits']:.2f} of "
-            f"{a['move_entropy_bits']:.2f} bits; best reading right in {100 * a['accuracy']:.1f} % "
-            f"(most frequent move alone {100 * a['majority']:.1f} %)"
-        )
-    return lines
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from djinn.config import WorldConfig, load_yaml, save_yaml
+from djinn.disk import is_full
 from djinn.errors import UserError
+from djinn.models.actions import kept, read_actions, save_actions
 
 if TYPE_CHECKING:
     from djinn.models.world import World
@@ -57,7 +58,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
     Args:
         world: what to save.
         folder: where.
-        dtype: `fp16` or `fp32`; integers stay as they are.
+        dtype: `fp16` or `fp32`, of the weights; codebooks and counters stay as they are.
 
     Raises:
         UserError: `dtype` is unknown, or `folder` holds something that is no world.
@@ -71,14 +72,14 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        state = {k: _narrow(v, DTYPES[dtype]) for k, v in world.state_dict().items()}
+        weights = {name for name, _ in world.named_parameters()}
+        state = {k: _narrow(v, DTYPES[dtype] if k in weights else v.dtype) for k, v in world.state_dict().items()}
         latent = {k.removeprefix(LATENT_ACTION): v for k, v in state.items() if k.startswith(LATENT_ACTION)}
         save_yaml(world.config, fresh / "config.yaml")
         save_file({k: v for k, v in state.items() if not k.startswith(LATENT_ACTION)}, fresh / "model.safetensors")
         if latent:
             save_file(latent, fresh / "latent_action.safetensors")
-        actions = [{"name": n, "keys": k} for n, k in zip(world.action_names, world.action_keys, strict=True)]
-        (fresh / "actions.yaml").write_text(yaml.safe_dump({"actions": actions}, sort_keys=False))
+        save_actions(fresh, kept(folder, world.action_names, world.action_keys))
         if world.prompts:
             (fresh / "prompts").mkdir()
         for i, prompt in enumerate(world.prompts):
@@ -87,7 +88,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
             shutil.copy2(folder / "README.md", fresh / "README.md")
     except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        if "No space left" in str(error):  # OSError and SafetensorError alike
+        if is_full(error):
             raise UserError(
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None
@@ -105,7 +106,7 @@ def _old(folder: Path) -> Path:
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+    return tensor.detach().to(dtype).cpu().contiguous()
 
 
 def load_world(folder: Path) -> World:
@@ -124,7 +125,8 @@ def load_world(folder: Path) -> World:
     load_tensors(world, own, folder / "model.safetensors")
     if world.latent_action is not None:
         load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file)
-    _load_actions(world, folder / "actions.yaml")
+    actions = read_actions(folder, world.num_actions)
+    world.action_names, world.action_keys = [a.name for a in actions], [list(a.keys) for a in actions]
     world.prompts = [_load_prompt(world, path) for path in sorted((folder / "prompts").glob("*.png"))]
     return world
 
@@ -161,17 +163,3 @@ def _load_prompt(world: World, path: Path) -> np.ndarray:
             return world.fit_image(picture)
     except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is not a readable picture ({error}): delete it or get it again") from None
-
-
-def _load_actions(world: World, path: Path) -> None:
-    if not path.is_file():
-        return
-    try:
-        entries = yaml.safe_load(path.read_text())["actions"]
-        names = [str(entry["name"]) for entry in entries]
-        keys = [[str(key) for key in entry.get("keys", [])] for entry in entries]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is broken: it must be a list 'actions' with a name and keys for each") from None
-    if len(names) != world.num_actions:
-        raise UserError(f"{path} names {len(names)} actions, but the world has {world.num_actions}")
-    world.action_names, world.action_keys = names, keys

@@ -1,4 +1,4 @@
-"""The video tokenizer: an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15)."""
+"""The video tokenizer: an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15), or one of its rivals of Table 3."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from djinn.config import WorldConfig
-from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, build_quantizer
+from djinn.nn import (
+    FromPatches,
+    GridPosition,
+    SpaceTimeTransformer,
+    SpaceTransformer,
+    STTransformer,
+    TimeCache,
+    ToPatches,
+    build_quantizer,
+)
 from djinn.nn.st_transformer import init_linear
+
+TRANSFORMERS = {"st-vivit": STTransformer, "vit": SpaceTransformer, "c-vivit": SpaceTimeTransformer}
+"""What encoder and decoder of each kind of tokenizer are."""
 
 
 class TokenizerOutput(NamedTuple):
@@ -28,7 +40,8 @@ class TokenizerOutput(NamedTuple):
 class VideoTokenizer(nn.Module):
     """Turns frames into discrete tokens and back, causally: token t depends on frames 1..t, frame t on tokens 1..t.
 
-    Because the decoder is causal, playing decodes the newest frame alone, with a cache of what came before.
+    Because the decoder is causal, playing decodes the newest frame alone, with a cache of what came before. The kinds of
+    tokenizer differ in their transformers only (`TokenizerConfig.kind`).
 
     Args:
         config: the world's sizes.
@@ -37,17 +50,18 @@ class VideoTokenizer(nn.Module):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         sizes = config.tokenizer
+        transformer = TRANSFORMERS[sizes.kind]
         rows, columns = config.tokenizer_grid
         d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
         self.window = config.frames
         self.to_patches = ToPatches(sizes.patch, d_in)
         self.encoder_position = GridPosition(rows, columns, d_in)
-        self.encoder = STTransformer(sizes.encoder)
+        self.encoder = transformer(sizes.encoder)
         self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
         self.quantizer = build_quantizer(sizes.quantizer)
         self.from_code = nn.Linear(sizes.quantizer.dim, d_out)
         self.decoder_position = GridPosition(rows, columns, d_out)
-        self.decoder = STTransformer(sizes.decoder)
+        self.decoder = transformer(sizes.decoder)
         self.from_patches = FromPatches(sizes.patch, d_out, config.height, config.width)
         for module in (self.to_patches, self.to_code, self.from_code, self.from_patches):
             module.apply(init_linear)

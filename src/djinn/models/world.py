@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.storage import find_world as find_world  # the way to a world is part of its interface
 from djinn.models.tokenizer import VideoTokenizer
+from djinn.nn import TimeCache
 
 
 class World(nn.Module):
@@ -43,6 +44,7 @@ class World(nn.Module):
         self.prompts: list[np.ndarray] = []
         """Pictures to start playing from, uint8 `(h, w, 3)`; `prompts/*.png` in the world's folder."""
         if latent_action is not None:
+            latent_action.read_codes_of(self.tokenizer)
             self.sync_actions()
 
     @classmethod
@@ -128,9 +130,44 @@ class World(nn.Module):
         Raises:
             UserError: the world was saved without its latent action model.
         """
+        return self._latent_action().infer(self._clip(video))[0]
+
+    @torch.inference_mode()
+    def predict_next(
+        self, video: UInt8[Tensor, "b t h w 3"], actions: Int[Tensor, "b a"]
+    ) -> Float[Tensor, "b a h w 3"]:
+        """Frames 2..t of videos as the latent action model's own decoder predicts them, each from the real ones before it.
+
+        Args:
+            video: real frames.
+            actions: action i moves frame i to frame i+1.
+
+        Returns:
+            Pixels in [0, 1]; of a model that predicts tokens, its most likely ones decoded after the real ones.
+
+        Raises:
+            UserError: the world was saved without its latent action model.
+        """
+        clip = self._clip(video)
+        prediction = self._latent_action().predict(clip, actions.to(self.device))
+        return self._decode_next(clip, prediction.argmax(-1)) if clip.ndim == 3 else prediction
+
+    def _decode_next(self, tokens: Int[Tensor, "b t n"], guesses: Int[Tensor, "b a n"]) -> Float[Tensor, "b a h w 3"]:
+        cache, frames = TimeCache(tokens.shape[1]), []
+        for t in range(guesses.shape[1]):
+            self.tokenizer.decode(tokens[:, t : t + 1], cache, t)  # takes the place of the guess before
+            frames.append(self.tokenizer.decode(guesses[:, t : t + 1], cache, t + 1))
+        return torch.cat(frames, dim=1)
+
+    def _latent_action(self) -> LatentActionModel:
         if self.latent_action is None:
             raise UserError("this world has no latent_action.safetensors, so it cannot infer actions from video")
-        return self.latent_action.infer(self.to_float(video))[0]
+        return self.latent_action
+
+    def _clip(self, video: Tensor) -> Tensor:
+        """Videos as the latent action model reads them: pixels in [0, 1], or tokens if it was made for these."""
+        pixels = self.to_float(video)
+        return self.tokenizer.encode(pixels) if self._latent_action().reads_tokens else pixels
 
     def fit_image(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         """Makes any picture a prompt: crops its centre to the world's aspect and resizes it by area.

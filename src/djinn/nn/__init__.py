@@ -4,6 +4,7 @@ from djinn.nn.attention import SpatialAttention, TemporalAttention
 from djinn.nn.cache import TimeCache
 from djinn.nn.patches import FromPatches, GridPosition, ToPatches
 from djinn.nn.quantize import FSQ, Quantized, Quantizer, VectorQuantizer, build_quantizer
+from djinn.nn.rivals import SpaceTimeBlock, SpaceTimeTransformer, SpaceTransformer
 from djinn.nn.st_transformer import STBlock, STTransformer
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "Quantizer",
     "STBlock",
     "STTransformer",
+    "SpaceTimeBlock",
+    "SpaceTimeTransformer",
+    "SpaceTransformer",
     "SpatialAttention",
     "TemporalAttention",
     "TimeCache",

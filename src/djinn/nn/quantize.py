@@ -33,12 +33,6 @@ STATISTICS_DECAY = 0.9
 """Decay of the running mean and spread of a standardized quantizer, which have to keep up with the encoder."""
 
 
-def perplexity(counts: Float[Tensor, "codes"]) -> Float[Tensor, ""]:
-    """Effective number of codes in use: the exponential of the entropy of their shares."""
-    share = counts / counts.sum().clamp_min(1)
-    return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
-
-
 def _ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 

@@ -80,6 +80,7 @@ def serve(
             idle_minutes=idle_minutes,
             image_format=image_format,
             hosts=allowed_hosts if is_loopback(host) else None,
+            folder=folder,
         )
         config = uvicorn.Config(
             app,
@@ -91,7 +92,7 @@ def serve(
         config.load()
         print(f"Play {_name(folder)} at {url}  (Ctrl-C stops it)", flush=True)
         if not is_loopback(host):
-            print("Everyone who can reach this machine can play: nothing asks for a password.", flush=True)
+            print("Everyone who can reach this machine can play and rename actions: no password is asked.", flush=True)
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):

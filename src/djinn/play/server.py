@@ -29,7 +29,7 @@ try:
 except ImportError:
     raise UserError("Playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
 
-from djinn.play import pictures, protocol
+from djinn.play import naming, pictures, protocol
 from djinn.play.guard import Guard, same_host
 from djinn.play.player import UNDO_DEPTH, MakeSession, Player
 from djinn.play.tape import write_film
@@ -62,6 +62,7 @@ def create_app(
     idle_minutes: float = 10.0,
     hosts: Sequence[str] | None = None,
     make_session: MakeSession | None = None,
+    folder: Path | None = None,
 ) -> Starlette:
     """Builds the web application that plays a world.
 
@@ -75,18 +76,20 @@ def create_app(
         idle_minutes: a player who has sent nothing for so long is dropped.
         hosts: host names that may be asked for besides loopback names; None allows any.
         make_session: makes a session from prompt, sampler and seed; None makes `djinn.generate.session.Session`.
+        folder: the world's folder, where names that players give its actions are written; None writes them nowhere.
 
     Raises:
         UserError: the image format is unknown.
     """
     if image_format not in protocol.IMAGE_FORMATS:
         raise UserError(f"image format must be one of {', '.join(protocol.IMAGE_FORMATS)}, got '{image_format}'")
-    hall = Hall(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session)
+    hall = Hall(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
     routes = [
         Route("/", hall.page),
         Route("/healthz", hall.health),
         Route("/api/world", hall.describe),
         Route("/api/prompts/{index:int}.png", hall.prompt),
+        Route("/api/actions/{code:int}", hall.rename, methods=["POST"]),
         Route("/api/players/{player}/uploads", hall.upload, methods=["POST"]),
         Route("/api/players/{player}/film.{kind}", hall.film),
         WebSocketRoute("/ws", hall.play),
@@ -110,6 +113,7 @@ class Hall:
         image_format: str,
         idle_minutes: float,
         make_session: MakeSession | None,
+        folder: Path | None,
     ) -> None:
         """Prepares the hall; see `create_app` for the arguments."""
         config = world.config
@@ -126,10 +130,12 @@ class Hall:
         self.image_format = image_format
         self.idle_seconds = idle_minutes * 60
         self.make_session = make_session or self._make_session
+        self.folder = folder
         self.players: dict[str, Player] = {}
         self.model_thread = ThreadPoolExecutor(1, thread_name_prefix="djinn-world")
         self.decoding = asyncio.Semaphore(1)
         self.filming = asyncio.Semaphore(1)
+        self.naming = asyncio.Semaphore(1)
 
     def _make_session(self, prompt: np.ndarray, sampler: SamplerConfig, seed: int) -> Any:
         from djinn.generate.session import Session
@@ -171,6 +177,7 @@ class Hall:
                 "steps": protocol.MOST_STEPS,
                 "temperature": protocol.HIGHEST_TEMPERATURE,
                 "undo": UNDO_DEPTH,
+                "name": naming.LONGEST_NAME,
             },
         }
 
@@ -192,6 +199,26 @@ class Hall:
         if index >= len(self.pictures):
             return _refuse(404, "There is no such prompt.")
         return Response(self.pictures[index], media_type="image/png")
+
+    async def rename(self, request: Request) -> Response:
+        """Gives an action another name (the body is `{"name": TEXT}`), and answers with all actions and perhaps a warning."""
+        if not same_host(request):
+            return _refuse(403, "Names are taken from this server's own page only.")
+        code = request.path_params["code"]
+        if code >= len(self.world.action_names):
+            return _refuse(404, "There is no such action.")
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > naming.MOST_BYTES:
+                return _refuse(413, "This name is too long.")
+        try:
+            name = naming.read_name(bytes(data))
+        except UserError as error:
+            return _refuse(422, str(error))
+        async with self.naming:
+            warning = await asyncio.to_thread(naming.rename, self.world, self.folder, code, name)
+        return JSONResponse({"actions": self.about()["actions"], "warning": warning})
 
     async def upload(self, request: Request) -> Response:
         """Takes a picture to start from (the body is the file), and answers with the prompt made of it as PNG."""

@@ -1,8 +1,9 @@
 // The page: wires the controls to the server.
 
-import { Held, actionOf, cap, digit, keysOf } from "./keys.js";
+import { Held, actionOf, cap, digit, keysOf, namesOf } from "./keys.js";
 import { Link } from "./link.js";
 import * as gallery from "./gallery.js";
+import * as names from "./names.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,6 +13,7 @@ let world = null;
 let keys = [];
 let lastAction = 0;
 let paused = false;
+let naming = false;
 let idle = null;
 let tape = { recording: false, recorded: 0, history: 0, limit: 0 };
 let first = true;
@@ -109,7 +111,7 @@ setInterval(view.showFigures, 250);
 
 function setWorld(about) {
   world = about;
-  keys = keysOf(world.actions);
+  held.keys = keys = keysOf(world.actions);
   document.title = `Djinn · ${world.name}`;
   $("world").textContent = `${world.name}  ·  ${world.width}×${world.height}, ${world.actions.length} actions`;
   $("steps").max = Math.max(world.sampler.steps, Math.min(world.limits.steps, world.tokens_per_frame, 32));
@@ -121,9 +123,6 @@ function setWorld(about) {
   view.fit();
 }
 
-/** The names that a new world gives its actions count from 0; here they count as the number keys do. */
-const label = (action) => (/^action \d+$/.test(action.name) ? `action ${action.index + 1}` : action.name);
-
 function capsOf(index) {
   return [digit(index), ...keys[index].map(cap)].filter((key) => key !== null);
 }
@@ -134,25 +133,50 @@ function buildActions() {
   $("actions").style.setProperty("--desk-columns", Math.ceil(count / rows));
   $("actions").style.setProperty("--phone-columns", count <= 3 ? count : count % 3 === 0 && count < 9 ? 3 : 4);
   $("actions").replaceChildren(...world.actions.map((action) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement(naming ? "div" : "button");
     button.className = "action";
     button.dataset.action = action.index;
     button.style.setProperty("--hue", view.hue(action.index, count));
-    button.title = `Hold to play latent action ${action.index}`;
     const caps = document.createElement("span");
     caps.className = "caps";
     caps.append(...capsOf(action.index).map(kbd));
+    if (naming) {
+      button.append(caps, names.field(action, { longest: world.limits.name, save: (name) => rename(action, name), done: () => setNaming(false) }));
+      return button;
+    }
     const name = document.createElement("span");
     name.className = "name";
-    name.textContent = label(action);
+    name.textContent = names.label(action);
+    button.type = "button";
+    button.title = `Hold to play latent action ${action.index}: ${names.label(action)}`;
     button.append(caps, name);
     hold(button, () => held.press(`button:${action.index}`, action.index), () => held.let(`button:${action.index}`));
     return button;
   }));
-  const options = world.actions.map((action) => new Option(`play ${label(action)}`, action.index));
+  const options = world.actions.map((action) => new Option(`play ${names.label(action)}`, action.index));
   $("idle").replaceChildren(new Option("the world waits", ""), ...options);
   $("idle").value = idle ?? "";
+}
+
+/** Fields in place of the actions' buttons, or the buttons again. */
+function setNaming(on) {
+  naming = on;
+  held.clear();
+  $("rename").setAttribute("aria-pressed", String(on));
+  buildActions();
+  if (on) $("actions").querySelector("input").focus();
+}
+
+async function rename(action, name) {
+  try {
+    const told = await names.send(action.index, name);
+    world.actions = told.actions;
+    if (told.warning) view.complain(told.warning);
+    else view.say("The name is saved.");
+  } catch (error) {
+    view.complain(view.reason(error, "The name could not be saved"));
+  }
+  if (!naming) buildActions();
 }
 
 function kbd(text) {
@@ -184,7 +208,7 @@ function buildHelp() {
   const rows = [[["1", "–", digit(most - 1)], "play an action; hold to keep playing"]];
   if (arrows.length) rows.push([[...new Set(arrows.map(cap))], "the same, as the buttons show; WASD too"]);
   rows.push([["R"], "back to the start"], [["U"], "take a frame back; hold to rewind"], [["P"], "pause: each press plays one frame"]);
-  rows.push([["N"], "one frame of the last action"], [["C"], "record, and stop recording"], [["H"], "this help"]);
+  rows.push([["N"], "one frame of the last action"], [["C"], "record, and stop recording"], [["E"], "rename the actions"], [["H"], "this help"]);
   $("help-keys").replaceChildren(...rows.map(([caps, text]) => {
     const row = document.createElement("div");
     const term = document.createElement("dt");
@@ -267,6 +291,7 @@ $("dice").onclick = () => restart("reset", { seed: Math.floor(Math.random() * 1e
 
 $("reset").onclick = () => restart("reset");
 $("pause").onclick = () => pause(!paused);
+$("rename").onclick = () => world && setNaming(!naming);
 $("step").onclick = () => single(lastAction);
 $("record").onclick = () => link.send("record", { do: tape.recording ? "stop" : "start" });
 $("discard").onclick = () => link.send("record", { do: "discard" });
@@ -289,19 +314,19 @@ const keepUndoing = (wait) => {
 };
 hold($("undo"), () => rewind ?? keepUndoing(400), stopRewind);
 
-const SHORTCUTS = { r: "reset", p: "pause", n: "step", c: "record", h: "help-open", "?": "help-open" };
+const SHORTCUTS = { r: "reset", p: "pause", n: "step", c: "record", e: "rename", h: "help-open", "?": "help-open" };
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || !world) return;
   const target = event.target;
-  if (target.matches("input[type=number], select")) return;
+  if (target.matches("input[type=number], input[type=text], select")) return;
   const action = actionOf(event, keys);
   const key = event.key.toLowerCase();
   if (target.matches("input[type=range]") && key.startsWith("arrow")) return;
   if (target.matches("button") && (key === " " || key === "enter")) return;
   if (action !== null) {
     event.preventDefault();
-    if (!event.repeat) held.press(`key:${event.code}`, action);
+    if (!event.repeat) held.press(`key:${event.code}`, action, namesOf(event));
   } else if (key === "u" || key === "backspace") {
     event.preventDefault();
     undo();

@@ -4,15 +4,16 @@ const WASD = { KeyW: "arrowup", KeyA: "arrowleft", KeyS: "arrowdown", KeyD: "arr
 const ARROWS = ["arrowleft", "arrowright", "arrowup", "arrowdown"];
 const CAPS = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣", enter: "⏎", escape: "esc", shift: "⇧" };
 
-/** One spelling for a key: "Left", "ArrowLeft" and "arrowleft" are the same. */
+/** One spelling for a key: "Left", "ArrowLeft" and "arrowleft" are the same. Keys held together are joined by a plus. */
 export function spell(name) {
   let key = String(name).toLowerCase();
+  if (/.\+./.test(key)) return key.split("+").map(spell).join("+");
   if (key === "space" || key === "spacebar") key = " ";
   if (["left", "right", "up", "down"].includes(key)) key = `arrow${key}`;
   return key.replace(/^key([a-z])$/, "$1").replace(/^digit(\d)$/, "$1");
 }
 
-export const cap = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
+export const cap = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key.split("+").map((part) => CAPS[part] ?? part).join(""));
 
 /** The number key of an action: 1 to 9, then 0; further actions have none. */
 export const digit = (index) => (index < 9 ? String(index + 1) : index === 9 ? "0" : null);
@@ -37,20 +38,35 @@ export function actionOf(event, keys) {
   return null;
 }
 
-/** What is held down now: the newest wins, and when it is let go the one before it counts again. */
+/** The names by which a world may list the key of a keyboard event. */
+export const namesOf = (event) => [spell(event.key), WASD[event.code]].filter((key) => key !== undefined);
+
+/**
+ * What is held down now: the newest wins, and when it is let go the one before it counts again. Keys that the world lists
+ * together, as "ArrowRight+ArrowUp", play their action while all of them are held, the newest among them.
+ */
 export class Held {
   constructor(change) {
     this.sources = new Map();
     this.change = change;
+    this.keys = [];
   }
 
   get action() {
-    return [...this.sources.values()].at(-1) ?? null;
+    const sources = [...this.sources.values()];
+    const newest = sources.at(-1);
+    const down = new Set(sources.flatMap((source) => source.names));
+    const together = (key) => {
+      const parts = key.split("+");
+      return parts.length > 1 && parts.every((part) => down.has(part)) && parts.some((part) => newest.names.includes(part));
+    };
+    const index = this.keys.findIndex((list) => list.some(together));
+    return index >= 0 ? index : (newest?.action ?? null);
   }
 
-  press(source, action) {
+  press(source, action, names = []) {
     this.sources.delete(source);
-    this.sources.set(source, action);
+    this.sources.set(source, { action, names });
     this.change(this.action, true);
   }
 

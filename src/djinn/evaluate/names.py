@@ -1,0 +1,353 @@
+"""Names and keys for latent actions, from what they do to the picture and from true moves where a data set has them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from djinn.config import SamplerConfig
+from djinn.data.dataset import Dataset
+from djinn.errors import UserError
+from djinn.evaluate.clips import check_match, draw_clips, infer_actions, measuring
+from djinn.evaluate.controllability import CodeTable, Moves, code_table
+from djinn.evaluate.effects import Effects, measure_effects
+from djinn.models.actions import ActionName, default_name, proposed
+from djinn.models.world import World
+
+SHIFT_FROM = 0.25
+"""The whole picture has moved from this many pixels a frame on."""
+OBJECT_FROM = 1.0
+"""Something in the picture has moved where the motion of all blocks adds up to this many pixels a frame."""
+AGREE_FROM = 0.8
+"""Share, of the prompts from which a code moves at all, that must move the same way; by chance half of them do."""
+SURE_FROM = 0.5
+"""Share of true moves, or of all prompts, that must speak for a word."""
+LIFT_FROM = 1.3
+"""A true move speaks for a code where it is this many times as frequent as among all transitions."""
+LEAST_SEEN = 30
+"""Transitions from which a code's true moves count."""
+
+STAY = "stay"
+NOTHING = ("none", "noop", "no-op", "nothing", "idle", "stay")
+ARROWS = (("left", "ArrowLeft"), ("right", "ArrowRight"), ("up", "ArrowUp"), ("jump", "ArrowUp"), ("down", "ArrowDown"))
+SPACE = ("fire", "shoot", "jump", "up")
+"""Words for the space bar, the first that some code has."""
+AXES = (("left", "right"), ("up", "down"))
+"""Words for less and for more along x and y."""
+Motion = Float[np.ndarray, "codes p 2"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What speaks for a code's name."""
+
+    words: tuple[str, ...]
+    """What it does at once, as `("right", "jump")`; empty where nothing is clear."""
+    strength: float = 0.0
+    """Tells which of two codes with the same words has the name first."""
+    evidence: str = "nothing that it does is clear"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What names are proposed from."""
+
+    effects: Effects
+    table: CodeTable | None
+    """Codes against true moves; None where moves, their names or the latent action model are missing."""
+    split: str
+    """Part of the data set that was looked at."""
+
+
+def name_actions(
+    world: World,
+    dataset: Dataset,
+    *,
+    prompts: int = 32,
+    frames: int = 4,
+    clips: int = 256,
+    sampler: SamplerConfig | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[ActionName]:
+    """Proposes a name and keys for each latent action; arguments as of `gather`, names as of `propose_names`."""
+    return propose_names(
+        gather(
+            world, dataset, prompts=prompts, frames=frames, clips=clips, sampler=sampler, seed=seed, progress=progress
+        )
+    )
+
+
+def gather(
+    world: World,
+    dataset: Dataset,
+    *,
+    prompts: int = 32,
+    frames: int = 4,
+    clips: int = 256,
+    sampler: SamplerConfig | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evidence:
+    """Plays each action from held-out prompts and, where a data set names true moves, compares codes with them.
+
+    Args:
+        world: the world.
+        dataset: a data set with frames of its size.
+        prompts: first frames to play from.
+        frames: how long each action is held.
+        clips: clips whose actions are inferred for the table of true moves.
+        sampler: how tokens are drawn; the world's own setting by default.
+        seed: of the choice of clips and the draws.
+        progress: show progress bars.
+
+    Raises:
+        UserError: no episode is long enough for a clip, or the frames do not have the world's size.
+    """
+    if world.latent_action is not None:
+        check_match(world, dataset)
+    split = _held_out(dataset, world.config.frames)
+    drawn = draw_clips(dataset, split, prompts, 1, seed)
+    first = drawn.clips.batch(drawn.indices)
+    effects = measure_effects(world, first, frames=frames, sampler=sampler, seed=seed, progress=progress)
+    return Evidence(effects, _table(world, dataset, split, clips, seed, progress), split)
+
+
+def _held_out(dataset: Dataset, frames: int) -> str:
+    """The first split with two clips or more that training has not seen; `train` where there is none."""
+    for split in ("val", "test"):
+        try:
+            draw_clips(dataset, split, 2, frames, 0)
+        except UserError:
+            continue
+        return split
+    draw_clips(dataset, "train", 2, frames, 0)
+    return "train"
+
+
+def _table(world: World, dataset: Dataset, split: str, clips: int, seed: int, progress: bool) -> CodeTable | None:
+    names = dataset.about.get("action_names")
+    if world.latent_action is None or not dataset.has_actions or not names:
+        return None
+    sample = draw_clips(dataset, split, clips, world.config.frames, seed)
+    codes, actions, changed = [], [], []
+    bar = tqdm(total=len(sample), desc="comparing with true moves", unit=" clips", disable=not progress)
+    with measuring(world), bar:
+        for indices in sample.batches(16):
+            video = sample.clips.batch(indices)
+            codes.append(infer_actions(world, video))
+            actions.append(sample.clips.actions(indices))
+            changed.append((video[:, 1:] != video[:, :-1]).any(axis=(2, 3, 4)))
+            bar.update(len(indices))
+    taken = np.concatenate(actions)
+    moves = Moves.of(names, taken)
+    return code_table(np.concatenate(codes), moves(taken), np.concatenate(changed), moves.names, world.num_actions)
+
+
+def propose_names(evidence: Evidence) -> list[ActionName]:
+    """Names and keys for all codes.
+
+    A code is called what the true moves say where these are clear, else what its effect says, else `action i`. Of several
+    codes with one name the strongest has it plain and the next ones are `right 2`, `right 3`. The strongest code of each
+    direction gets its arrow key, and a key is given once.
+
+    Args:
+        evidence: what `gather` has found.
+    """
+    seen = read_effects(evidence.effects)
+    if evidence.table is not None:
+        told = read_table(evidence.table, evidence.split)
+        seen = [true if true.words else effect for true, effect in zip(told, seen, strict=True)]
+    names, keys = _distinct(seen), assign_keys(seen)
+    return [proposed(code, names[code], keys[code], reading.evidence) for code, reading in enumerate(seen)]
+
+
+def words_of(move: str) -> frozenset[str]:
+    """What a true move does at once: `right+up` does `right` and `up`, and a move that does nothing has no words."""
+    text = move.strip()  # of the Arcade Learning Environment: UPRIGHTFIRE
+    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)
+    parts = re.findall(r"UP|DOWN|LEFT|RIGHT|FIRE|NOOP", text) if compound else re.split(r"\s*\+\s*", text)
+    return frozenset(part.lower() for part in parts) - set(NOTHING)
+
+
+def read_table(table: CodeTable, split: str) -> list[Reading]:
+    """Reads each code as the words of the true moves that it stands for, where these are clear.
+
+    A word is clear if at least `SURE_FROM` of a code's transitions have it and that is at least `LIFT_FROM` times its share
+    among all transitions. A code that does nothing is clear if the moves without words are.
+
+    Args:
+        table: counts of codes against true moves.
+        split: part of the data set they are from.
+    """
+    counts = np.array(table.counts)
+    parts = [words_of(move) for move in table.moves]
+    words = sorted(set().union(*parts))
+    has = np.array([[word in part for word in words] + [not part] for part in parts])  # the last column: does nothing
+    by_word, total = counts @ has, max(int(counts.sum()), 1)
+    base = by_word.sum(axis=0) / total
+    readings = []
+    for row, seen in zip(by_word, counts.sum(axis=1), strict=True):
+        share = row / max(int(seen), 1)
+        lift = share / np.maximum(base, 1e-9)
+        clear = (share >= SURE_FROM) & (lift >= LIFT_FROM) & (seen >= LEAST_SEEN)
+        if not clear.any():
+            readings.append(Reading(()))
+            continue
+        found = [(word, float(share[i]), float(base[i])) for i, word in enumerate([*words, STAY]) if clear[i]]
+        said = ", ".join(f"{word} {s:.0%} (of all transitions {b:.0%})" for word, s, b in found)
+        readings.append(
+            Reading(
+                _ordered(word for word, _, _ in found),
+                min(s / b * s for _, s, b in found),
+                f"true moves of its {int(seen):,} transitions in {split}: {said}",
+            )
+        )
+    return readings
+
+
+def read_effects(effects: Effects) -> list[Reading]:
+    """Reads each code as the direction it moves in, where it does so from most prompts and hardly ever the other way.
+
+    Where some code shifts the whole picture, the camera follows what is steered: content that goes left means `right`.
+    Otherwise the motion of the blocks is that of what is steered. A code that leaves things as they go by themselves, in a
+    world where others do not, is read as `stay`.
+
+    Args:
+        effects: what `measure_effects` has found.
+    """
+    motion, least = effects.shifts, SHIFT_FROM
+    found = _directions(motion, least)
+    camera = any(found)
+    if not camera:
+        motion, least = effects.flows.sum(axis=(2, 3)), OBJECT_FROM
+        found = _directions(motion, least)
+    what = "the picture goes" if camera else "what moves in the picture goes"
+    prompts = motion.shape[1]
+    stays = _stays(effects, motion, least) if any(found) else np.zeros(len(found))
+    readings = []
+    for directions, still in zip(found, stays, strict=True):
+        if directions:
+            words = [AXES[axis][(speed > 0) != camera] for axis, speed, _ in directions]
+            said = [f"{abs(v):.1f} px a frame {AXES[axis][v > 0]} from {sure:.0%}" for axis, v, sure in directions]
+            strength = min(abs(speed) * sure for _, speed, sure in directions)
+            text = f"{what} {' and '.join(said)} of {prompts} prompts"
+            readings.append(Reading(_ordered(words), strength, text))
+        elif still >= SURE_FROM:
+            text = f"nothing moves by it from {still:.0%} of {prompts} prompts"
+            readings.append(Reading((STAY,), float(still), text))
+        else:
+            readings.append(Reading(()))
+    return readings
+
+
+def _directions(motion: Motion, least: float) -> list[list[tuple[int, float, float]]]:
+    """Axes along which each code moves: axis, median speed, and the share of prompts that go that way.
+
+    Motion counts beside what most codes do from the same prompt, as falling, and must be there by itself as well. To the side,
+    where nothing falls, it also counts by itself if some other code does not move so: most codes may be for one side.
+
+    Args:
+        motion: from each prompt.
+        least: the smallest speed that counts.
+    """
+    beside = motion - np.median(motion, axis=0)
+    by_itself = np.median(motion, axis=1)
+    found = []
+    for code, own in enumerate(by_itself):
+        directions = []
+        for axis in (0, 1):
+            alone = axis == 0 and np.abs(by_itself[:, axis] - own[axis]).max() >= least
+            for values in (beside[code, :, axis], motion[code, :, axis])[: 1 + alone]:
+                speed = float(np.median(values))
+                along = values * np.sign(speed) >= least / 2
+                agree = along.sum() / max(int((np.abs(values) >= least / 2).sum()), 1)
+                fast = abs(speed) >= least and own[axis] * np.sign(speed) >= least / 2
+                if fast and agree >= AGREE_FROM and along.mean() >= SURE_FROM:
+                    directions.append((axis, speed, float(along.mean())))
+                    break
+        found.append(directions)
+    return found
+
+
+def _stays(effects: Effects, motion: Motion, least: float) -> Float[np.ndarray, " codes"]:
+    """Share of prompts from which each code does not move; 0 for those that are unlike both the prompt and other codes.
+
+    Up and down, what most codes do from the same prompt, as falling, does not count.
+    """
+    beside = np.abs(motion - np.median(motion, axis=0))
+    own = np.abs(motion)
+    still = (own[..., 0] < least) & (np.minimum(own, beside)[..., 1] < least)
+    frames = effects.frames.astype(np.int16)
+    unlike_prompt = np.array([np.abs(made[:, 1:] - made[:, :1]).mean() for made in frames])
+    unlike_others = np.array([effect.change for effect in effects.codes])
+    alike = [unlike <= unlike.max() / 4 for unlike in (unlike_prompt, unlike_others)]
+    return still.mean(axis=1) * (alike[0] | alike[1])
+
+
+def _ordered(words: Iterable[str]) -> tuple[str, ...]:
+    """Words as one says them: to the side first, and none beside `stay`."""
+    rank = {word: i for i, word in enumerate(("left", "right"))}
+    return tuple(sorted(set(words), key=lambda word: (word == STAY, rank.get(word, len(rank)), word)))
+
+
+def _by_strength(readings: Sequence[Reading]) -> list[int]:
+    return sorted(range(len(readings)), key=lambda code: (-readings[code].strength, code))
+
+
+def _distinct(readings: Sequence[Reading]) -> list[str]:
+    names, used = [default_name(code) for code in range(len(readings))], Counter[str]()
+    for code in _by_strength(readings):
+        if readings[code].words:
+            name = " + ".join(readings[code].words)
+            used[name] += 1
+            names[code] = name if used[name] == 1 else f"{name} {used[name]}"
+    return names
+
+
+def assign_keys(readings: Sequence[Reading]) -> list[list[str]]:
+    """Keys for each code: an arrow for the strongest of each direction, and the space bar.
+
+    A code that does only what an arrow says comes before one that does more at once, which then is played by holding both
+    arrows. `SPACE` says what the space bar is for.
+
+    Args:
+        readings: what each code does.
+
+    Returns:
+        The keys of each code, as a browser names them (`A+B` for two at once); each is given once.
+    """
+    keys: list[list[str]] = [[] for _ in readings]
+    given: set[str] = set()
+    order = _by_strength(readings)
+    for alone in (True, False):
+        for word, key in ARROWS:
+            fits = [
+                code
+                for code in order
+                if word in readings[code].words and (readings[code].words == (word,) if alone else not keys[code])
+            ]
+            if key not in given and fits:
+                keys[fits[0]].append(key)
+                given.add(key)
+    arrow = dict(ARROWS)
+    for code in order:
+        together = [arrow[word] for word in readings[code].words if word in arrow]
+        chord = "+".join(together)
+        whole = 1 < len(together) == len(readings[code].words) and given.issuperset(together)
+        if whole and chord not in given and not keys[code]:
+            keys[code].append(chord)
+            given.add(chord)
+    for word in SPACE:
+        fits = [code for code in order if word in readings[code].words]
+        fits.sort(key=lambda code: len(readings[code].words))
+        if fits:
+            keys[fits[0]].append("Space")
+            break
+    return keys

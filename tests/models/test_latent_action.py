@@ -1,0 +1,233 @@
+"""The latent action model that reads tokens: what sees what, its loss, and that it finds what moves the tokens."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from djinn.config import LatentActionConfig
+from djinn.errors import UserError
+from djinn.generate import Session
+from djinn.models import World, build
+
+T = 5
+
+
+@pytest.fixture(scope="module")
+def make(make_config):
+    """Worlds of 12x10 pixels in 6x5 tokens, which the latent action model sees in patches of 2x2 (the last are padded)."""
+
+    def make(*, seed=0, patch=4, motion=False, residual=False, input="tokens", **settings) -> World:
+        config = make_config(**settings)
+        config = dataclasses.replace(
+            config,
+            tokenizer=dataclasses.replace(config.tokenizer, patch=2),
+            latent_action=dataclasses.replace(
+                config.latent_action, patch=patch, motion=motion, residual=residual, input=input
+            ),
+        )
+        torch.manual_seed(seed)
+        return build(config).eval()
+
+    return make
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(16, (2, T, 30), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def video():
+    return torch.randint(256, (2, 4, 12, 10, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+
+
+def changed(before, after):
+    """Frames, of `(b, t, ...)`, in which anything differs."""
+    return ((before - after).abs().flatten(2).amax(2) > 1e-6).any(0).tolist()
+
+
+def with_other_tokens(tokens, t):
+    other = tokens.clone()
+    other[:, t] = (other[:, t] + 1) % 16
+    return other
+
+
+@pytest.mark.parametrize("patch", [2, 4, 6])
+@pytest.mark.parametrize("motion", [False, True])
+@pytest.mark.parametrize("kind", ["ema", "fsq"])
+def test_an_action_is_known_from_the_frames_up_to_where_it_leads(make, tokens, patch, motion, kind):
+    model = make(patch=patch, motion=motion, kind=kind).latent_action
+    seen = []
+    model.to_code.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        model.encode(tokens)
+        for t in range(T):  # action i leads from frame i to frame i + 1
+            model.encode(with_other_tokens(tokens, t))
+            assert changed(seen[0], seen[-1]) == [i + 1 >= t for i in range(T - 1)]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_decoder_never_sees_what_it_predicts(make, tokens, residual):
+    model = make(residual=residual).latent_action
+    actions = torch.zeros(2, T - 1, dtype=torch.int64)
+    with torch.no_grad():
+        logits = model.predict(tokens, actions)
+        assert logits.shape == (2, T - 1, 30, 16)
+        for t in range(T):  # prediction i is of frame i + 1
+            assert changed(logits, model.predict(with_other_tokens(tokens, t), actions)) == [
+                i >= t for i in range(T - 1)
+            ]
+
+
+def test_the_decoder_obeys_the_action_of_its_transition(make, tokens):
+    model = make().latent_action
+    actions = torch.zeros(2, T - 1, dtype=torch.int64)
+    with torch.no_grad():
+        logits = model.predict(tokens, actions)
+        for t in range(T - 1):
+            other = actions.clone()
+            other[:, t] = 3
+            assert changed(logits, model.predict(tokens, other)) == [i >= t for i in range(T - 1)]
+
+
+def test_all_of_it_comes_in_one_pass(make, tokens):
+    model = make().latent_action
+    out = model(tokens)
+    indices, vectors = model.infer(tokens)
+    assert torch.equal(indices, out.actions) and indices.shape == (2, T - 1)
+    torch.testing.assert_close(vectors, model.quantizer.codes()[indices])
+    torch.testing.assert_close(out.prediction, model.predict(tokens, indices))
+
+
+def test_a_patch_is_the_codes_of_its_tokens(make):
+    """Row 2, column 3 of the tokens, counted from 0, lies in row 1, column 1 of the patches and nowhere else."""
+    model = make().latent_action
+    one, other = torch.zeros(2, 1, 1, 6, 5, dtype=torch.int64)
+    other[0, 0, 2, 3] = 7
+    with torch.no_grad():
+        patches = [model.encoder_patches(model._picture(clip.flatten(2))) for clip in (one, other)]
+    differ = (patches[0] - patches[1]).abs().amax(-1).view(3, 3) > 0
+    assert differ.nonzero().tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("kind", ["ema", "fsq"])
+def test_codes_are_brought_to_one_scale(make, kind):
+    world = make(kind=kind)
+    model, quantizer = world.latent_action, world.tokenizer.quantizer
+    assert model.token_codes.mean(0).tolist() == pytest.approx([0.5] * model.token_codes.shape[1], abs=1e-5)
+    assert model.token_codes.std(0).tolist() == pytest.approx([0.5] * model.token_codes.shape[1], abs=1e-5)
+    if kind == "ema":
+        before = model.token_codes.clone()
+        quantizer.codebook.mul_(0.001).add_(40)
+        model.read_codes_of(world.tokenizer)
+        torch.testing.assert_close(model.token_codes, before, atol=0.02, rtol=0)
+        quantizer.codebook[3] += 1  # an order of magnitude apart from all others
+        model.read_codes_of(world.tokenizer)
+        assert model.token_codes[3].min() > 1
+
+
+def test_even_odds_that_a_token_stays(make, tokens):
+    """A decoder that has nothing to say predicts the last frame's tokens at 1/2 with `residual`, and all alike without."""
+    for residual, chance in ((True, 1 / 2), (False, 1 / 16)):
+        model = make(residual=residual).latent_action
+        torch.nn.init.zeros_(model.from_patches.to_pixels.weight)
+        logits = model.predict(tokens, torch.zeros(2, T - 1, dtype=torch.int64))
+        stays = logits.softmax(-1).gather(3, tokens[:, :-1, :, None])
+        torch.testing.assert_close(stays, torch.full_like(stays, chance))
+        still = tokens[:, :1].expand(-1, T, -1)
+        assert model.error(logits[:, :1], still[:, :2]).item() == pytest.approx(-math.log(chance), rel=1e-5)
+
+
+def test_what_the_decoder_learns_by(make, tokens, video):
+    logits = torch.randn(2, T - 1, 30, 16)
+    nats = -logits.log_softmax(-1).gather(3, tokens[:, 1:, :, None]).mean()
+    assert make().latent_action.error(logits, tokens).item() == pytest.approx(nats.item(), rel=1e-5)
+    pixels = make(input="pixels").latent_action
+    real, made = torch.rand(2, 4, 12, 10, 3), torch.rand(2, 3, 12, 10, 3)
+    assert pixels.error(made, real).item() == pytest.approx((made - real[:, 1:]).square().mean().item(), rel=1e-5)
+
+
+def test_the_tokenizer_learns_nothing_from_it(make, video):
+    world = make(kind="gradient").train()
+    clip = world.tokenizer.encode(video.float() / 255)
+    out = world.latent_action(clip)
+    (world.latent_action.error(out.prediction, clip) + out.loss).backward()
+    assert all(p.grad is None for p in world.tokenizer.parameters())
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in world.latent_action.parameters())
+
+
+@pytest.mark.parametrize("input", ["pixels", "tokens"])
+def test_a_world_infers_and_predicts_from_videos(make, video, input):
+    world = make(input=input)
+    model = world.latent_action
+    clip = world.encode(video) if input == "tokens" else video.float() / 255
+    actions = world.infer_actions(video)
+    assert torch.equal(actions, model.infer(clip)[0])
+    frames = world.predict_next(video, actions)
+    assert frames.shape == (2, 3, 12, 10, 3) and frames.min() >= 0 and frames.max() <= 1
+    with torch.no_grad():
+        prediction = model.predict(clip, actions)
+        for i in range(3):  # each after the real frames before it
+            if input == "tokens":
+                after = torch.cat([clip[:, : i + 1], prediction.argmax(-1)[:, i : i + 1]], 1)
+                torch.testing.assert_close(frames[:, i], world.tokenizer.decode(after)[:, -1], atol=1e-4, rtol=0)
+            else:
+                torch.testing.assert_close(frames[:, i], prediction[:, i])
+    session = Session(world, video[:1])  # whose prompt's actions are inferred
+    assert session.step(1).shape == (1, 12, 10, 3)
+    world.latent_action = None
+    for refused in (lambda: world.infer_actions(video), lambda: world.predict_next(video, actions)):
+        with pytest.raises(UserError, match=r"no latent_action\.safetensors"):
+            refused()
+
+
+def test_a_world_is_saved_and_loaded(make, video, tmp_path):
+    world = make(motion=True, residual=True)
+    world.save_pretrained(tmp_path / "world", dtype="fp32")
+    loaded = World.from_pretrained(tmp_path / "world", "cpu")
+    assert loaded.latent_action is not None and loaded.latent_action.reads_tokens
+    assert torch.equal(loaded.infer_actions(video), world.infer_actions(video))
+    torch.testing.assert_close(
+        loaded.predict_next(video, world.infer_actions(video)), world.predict_next(video, world.infer_actions(video))
+    )
+
+
+def test_patches_that_cut_through_tokens_are_refused(make_config):
+    config = make_config()
+    for patch in (2, 6):
+        wrong = dataclasses.replace(config.latent_action, input="tokens", patch=patch)
+        with pytest.raises(
+            UserError, match=f"multiple of the tokenizer's, 4, but got {patch}: set latent_action patch"
+        ):
+            dataclasses.replace(config, latent_action=wrong)
+        dataclasses.replace(config, latent_action=dataclasses.replace(wrong, input="pixels"))
+    with pytest.raises(UserError, match="latent_action patch must be at least 1"):
+        LatentActionConfig(patch=0)
+
+
+def test_what_the_past_cannot_tell_goes_through_the_action(make):
+    """Frames are all of one token or all of another, at random: nothing but the action can say which comes next."""
+    model = make().train().latent_action
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    draw = torch.Generator().manual_seed(0)
+
+    def clips():
+        return (3 + 8 * torch.randint(2, (16, T, 1), generator=draw)).expand(-1, -1, 30)
+
+    for _ in range(60):
+        tokens = clips()
+        out = model(tokens)
+        optimizer.zero_grad()
+        (model.error(out.prediction, tokens) + out.loss).backward()
+        optimizer.step()
+    model.eval()
+    tokens = clips()
+    with torch.no_grad():
+        out = model(tokens)
+        assert model.error(out.prediction, tokens) < 0.1  # guessing well would be log 2
+        shuffled = model.predict(tokens, out.actions.roll(1, 0))
+        assert model.error(shuffled, tokens) > 0.5
+        sides = [set(out.actions[tokens[:, 1:, 0] == token].tolist()) for token in (3, 11)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
