@@ -56,7 +56,7 @@ def read_args() -> argparse.Namespace:
         help="a config key, e.g. world.dynamics.masking=paper",
     )
     add("--mode", choices=("hard", "easy"), default="hard", help="the game's (%(default)s)")
-    add("--policy", default="random", help="who plays: random, random9, sticky, right, mix (%(default)s)")
+    add("--policy", default="random", help="who plays: random, random9, sticky, right, mix, person (%(default)s)")
     add("--levels", type=int, default=10_000, help="levels to learn from, at most 10000 (%(default)s)")
     add("--frames", type=int, default=1_000_000, help="frames to record; the paper has 10 million (%(default)s)")
     add("--plain", action="store_true", help="one theme and no backgrounds")
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     test = recorded(args, "test", TEST_LEVELS, 640 if args.smoke else 20_000)
 
     from djinn.data.dataset import Dataset
-    from djinn.evaluate.report import evaluate, print_report
+    from djinn.evaluate.console import print_report
+    from djinn.evaluate.report import evaluate
     from djinn.models.world import World
     from djinn.train.run import train
 
