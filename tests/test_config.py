@@ -10,6 +10,7 @@ from djinn.config import (
     QuantizerConfig,
     SamplerConfig,
     StageConfig,
+    TokenizerConfig,
     TrainConfig,
     TransformerConfig,
     WorldConfig,
@@ -86,6 +87,7 @@ def test_missing_file_is_named(tmp_path):
         lambda: QuantizerConfig(levels=(4, 4)),
         lambda: QuantizerConfig("fsq"),
         lambda: QuantizerConfig("fsq", codes=15, dim=2, levels=(4, 4)),
+        lambda: TokenizerConfig(patch=0),
         lambda: DynamicsConfig(corrupt=1),
         lambda: SamplerConfig(steps=0),
         lambda: SamplerConfig(temperature=-1),
@@ -101,6 +103,19 @@ def test_missing_file_is_named(tmp_path):
 def test_senseless_values_are_refused(make):
     with pytest.raises(UserError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"standardize": True}, "set standardize to False"),
+        ({"l2": True, "commitment": 0.01, "decay": 0.9}, "set l2 to False, commitment to 0.25"),
+        ({"restart_below": 0.2}, "set restart_below to 0.1"),
+    ],
+)
+def test_options_of_a_learned_codebook_are_refused_with_a_fixed_grid(settings, words):
+    with pytest.raises(UserError, match=f"quantizer kind 'fsq' has a grid that does not learn: {words}"):
+        QuantizerConfig("fsq", 16, 2, levels=(4, 4), **settings)
 
 
 def test_frames_are_padded_to_whole_patches():

@@ -61,12 +61,13 @@ class QuantizerConfig:
     dim: int = 32
     """Width of a code (for `fsq` the number of `levels`)."""
     l2: bool = False
-    """Normalise vectors and codes to unit length, so that the nearest code is the one with the largest cosine."""
+    """Normalise vectors and codes to unit length, so that the nearest code is the one with the largest cosine (`ema` and
+    `gradient`)."""
     standardize: bool = False
     """Shift and scale each dimension to zero mean and unit spread over the batch before the codes are compared, so that small
     but telling differences choose between the codes from the first step on (`ema` and `gradient`)."""
     commitment: float = 0.25
-    """Weight of the commitment loss."""
+    """Weight of the commitment loss (`ema` and `gradient`)."""
     decay: float = 0.99
     """Decay of the moving averages (`ema`) and of the use statistics."""
     restart_below: float = 0.1
@@ -83,6 +84,13 @@ class QuantizerConfig:
                 f"quantizer levels {self.levels} make {math.prod(self.levels)} codes of dim {len(self.levels)}: "
                 f"set codes and dim to that (got {self.codes} and {self.dim})",
             )
+            learned = ("l2", "standardize", "commitment", "restart_below")
+            idle = [f for f in dataclasses.fields(self) if f.name in learned and getattr(self, f.name) != f.default]
+            _check(
+                not idle,
+                "quantizer kind 'fsq' has a grid that does not learn: set "
+                + ", ".join(f"{field.name} to {field.default}" for field in idle),
+            )
         else:
             _check(not self.levels, f"quantizer levels are for kind 'fsq' only, but kind is '{self.kind}'")
         _check(self.codes >= 2, f"quantizer codes must be at least 2, got {self.codes}")
@@ -91,13 +99,26 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The video tokenizer, an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15)."""
+    """The video tokenizer, an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15) or one of its rivals of Table 3."""
 
     patch: int = 4
     """Side of a square patch in pixels; frames are padded to a multiple of it."""
     encoder: TransformerConfig = TransformerConfig()
     decoder: TransformerConfig = TransformerConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
+    kind: Literal["st-vivit", "vit", "c-vivit"] = "st-vivit"
+    """What a block of encoder and decoder attends over (paper Table 3). `st-vivit`: space, then time; `vit`: space alone, so
+    that each frame is coded by itself; `c-vivit`: all positions of this frame and of those before it at once, whose cost
+    grows with the square of the number of frames."""
+
+    def __post_init__(self) -> None:
+        _check(self.patch >= 1, f"tokenizer patch must be at least 1, got {self.patch}")
+        for name, size in (("encoder", self.encoder), ("decoder", self.decoder)):
+            _check(
+                self.kind == "st-vivit" or size.time_every == 1,
+                f"tokenizer {name} time_every is {size.time_every}, but kind '{self.kind}' has no attention over time of "
+                "its own to leave out: set time_every to 1",
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,7 @@ class LatentActionConfig:
     """The latent action model (paper section 2.1, Tables 5 and 16)."""
 
     patch: int = 16
-    """Side of a square patch in pixels, apart from the tokenizer's."""
+    """Side of a square patch in pixels, apart from the tokenizer's; with input `tokens` a multiple of the tokenizer's."""
     encoder: TransformerConfig = TransformerConfig()
     decoder: TransformerConfig = TransformerConfig()
     quantizer: QuantizerConfig = QuantizerConfig(codes=8)
@@ -113,7 +134,14 @@ class LatentActionConfig:
     """The encoder's patches hold the change since the frame before beside the frame itself, so that what moved is there to be
     read from the first layer on."""
     residual: bool = False
-    """The decoder predicts the change from the last frame instead of the whole next frame (before the sigmoid)."""
+    """The decoder predicts the change from the last frame instead of the whole next frame (before the sigmoid; with input
+    `tokens` before the softmax, from even odds that a token stays)."""
+    input: Literal["pixels", "tokens"] = "pixels"
+    """What the model reads and predicts (paper Table 2): the frames, or the frozen tokenizer's tokens of them, each patch
+    then being the codes of all tokens in it, and the next frame's tokens predicted by cross-entropy."""
+
+    def __post_init__(self) -> None:
+        _check(self.patch >= 1, f"latent_action patch must be at least 1, got {self.patch}")
 
 
 @dataclass(frozen=True)
@@ -171,6 +199,12 @@ class WorldConfig:
     def __post_init__(self) -> None:
         _check(self.height >= 1 and self.width >= 1, f"frame size must be positive, got {self.height}x{self.width}")
         _check(self.frames >= 2, f"frames must be at least 2, got {self.frames}")
+        own, tokens = self.latent_action.patch, self.tokenizer.patch
+        _check(
+            self.latent_action.input == "pixels" or own % tokens == 0,
+            f"latent_action input 'tokens' needs a patch that is a multiple of the tokenizer's, {tokens}, but got {own}: "
+            f"set latent_action patch to {tokens} or a multiple of it",
+        )
 
     @property
     def tokenizer_grid(self) -> tuple[int, int]:
@@ -239,6 +273,8 @@ class TrainConfig:
     tokenizer: StageConfig = StageConfig(lr=3e-4, min_lr=3e-4, warmup=10_000, batch=48, steps=300_000)
     dynamics: StageConfig = StageConfig(lr=3e-5, min_lr=3e-6)
     """The `world` stage: latent action model and dynamics together."""
+    start_from: str | None = None
+    """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's."""
     tokenizer_share: float = 0.3
     """Share of `--minutes` that the tokenizer gets when both stages run."""
     seed: int = 0

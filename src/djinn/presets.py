@@ -130,6 +130,15 @@ def _tiny() -> TrainConfig:
     )
 
 
+def _finetune() -> TrainConfig:
+    """Goes on with the shipped world on other videos (`start_from`): low rates, a short warm-up, a decay to nothing."""
+    tiny = _tiny()
+    stage = dataclasses.replace(tiny.dynamics, lr=5e-4, min_lr=1e-5, warmup=20, schedule="cosine", steps=2_000)
+    return dataclasses.replace(
+        tiny, start_from="coinrun", tokenizer=dataclasses.replace(stage, batch=4), dynamics=stage, tokenizer_share=0.2
+    )
+
+
 def _bench() -> TrainConfig:
     """A middling size to measure speed at: 64 tokens a frame, 8 MaskGIT steps, and the paper's masks as peers have them."""
     four = TransformerConfig(blocks=4, d_model=128, heads=4, head_dim=32)
@@ -151,6 +160,7 @@ def _bench() -> TrainConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     "tiny": _tiny(),
+    "finetune": _finetune(),
     "bench": _bench(),
     "coinrun": _coinrun(),
     # Table 10: layers, heads, d_model, k/q size

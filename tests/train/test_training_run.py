@@ -163,3 +163,34 @@ def test_minutes_are_shared_by_the_stages() -> None:
     assert config.tokenizer.minutes == pytest.approx(3) and config.dynamics.minutes == pytest.approx(7)
     alone = with_limits(tiny_config(), "world", minutes=10, steps=7)
     assert alone.dynamics.minutes == 10 and alone.dynamics.steps == 7 and alone.tokenizer == tiny_config().tokenizer
+
+
+def test_training_goes_on_from_a_world(data: Path, finished: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    world = World.from_pretrained(finished, "cpu")
+    world.action_names = [f"do {i}" for i in range(world.num_actions)]
+    world.save_pretrained(start, "fp32")
+    config = dataclasses.replace(tiny_config(), start_from=str(start))
+    still = {"lr": 1e-12, "min_lr": 0.0}
+    config = dataclasses.replace(
+        config,
+        tokenizer=dataclasses.replace(config.tokenizer, **still),
+        dynamics=dataclasses.replace(config.dynamics, **still),
+    )
+    train(data, tmp_path / "run", config)
+    gone_on = World.from_pretrained(tmp_path / "run", "cpu")
+    assert gone_on.action_names == world.action_names
+    before, after = dict(world.named_parameters()), dict(gone_on.named_parameters())
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights, atol=1e-3, rtol=1e-2, msg=name)  # fp16 in the run folder
+    fresh = World.from_pretrained(finished, "cpu")
+    assert fresh.action_names != world.action_names
+
+
+def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config(), start_from=str(finished))
+    config = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=config.world.frames + 1))
+    with pytest.raises(UserError, match="sizes"):
+        train(data, tmp_path / "run", config)
+    with pytest.raises(UserError, match="no world at nowhere"):
+        train(data, tmp_path / "other", dataclasses.replace(config, start_from="nowhere"))

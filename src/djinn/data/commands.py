@@ -44,7 +44,8 @@ def import_data(
         frames: game: how many frames to record (default 1,000,000).
         mode: game: `hard` (default) has all themes and monsters, `easy` one theme and no walking monsters.
         policy: game: who plays. `random` (default) presses any of 15 buttons each frame, `random9` any of the 9 that
-            do something, `sticky` holds them for 2 to 7 frames, `right` runs and jumps to the right, `mix` does all.
+            do something, `sticky` holds them for 2 to 7 frames, `right` runs and jumps to the right, `mix` does all
+            of these, `person` holds each of the six moves that act for about as long as a jump lasts.
         backgrounds: game: draw pictures behind the level (default), or leave it black.
         restrict_themes: game: one set of pictures for ground and player.
         seed: game: another seed plays in another way (default 0).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from djinn.data.dataset import FORMAT, INDEX, SPLITS, VERSION
+from djinn.disk import is_full
 from djinn.errors import UserError
 
 SHARD_BYTES = 512 * 2**20
@@ -286,7 +286,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             message = f"the disk is full: data set {path} was not written; free some space or import less"
         else:
             message = f"cannot write data set {path}: {error.strerror or error}"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
 
+from djinn.disk import room_for
 from djinn.errors import UserError
 
 FORMAT = "djinn-checkpoint-1"
@@ -28,24 +25,11 @@ FREE_KEYS = (
     "sampler",
 )
 """Config keys, wherever they stand, that a continued run may change: none of them changes what a step computes."""
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def checkpoint_path(run: Path, stage: str) -> Path:
     """Where stage `stage` of the run in folder `run` keeps its state."""
     return run / ("world_stage" if stage == "world" else stage) / "checkpoint.pt"
-
-
-@contextmanager
-def room_for(what: str, kept: str) -> Generator[None]:
-    """Turns a full disk inside it into one sentence: no space left while saving `what`; `kept`."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        full = error.errno in NO_SPACE if isinstance(error, OSError) else "No space left" in str(error)
-        if not full:
-            raise
-        raise UserError(f"no space left while saving {what}; {kept}; free some space and start again") from error
 
 
 class _Recorder:

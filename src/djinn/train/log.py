@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from djinn.disk import room_for
 from djinn.errors import UserError
-from djinn.train.checkpoint import room_for
 
 METRICS = "metrics.jsonl"
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from djinn.nn import STBlock
+from djinn.nn import SpaceTimeBlock, STBlock
 
 
 def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> torch.autocast:
@@ -26,7 +26,7 @@ def compile_blocks(module: nn.Module, device: torch.device, when: Literal["auto"
     asked = when == "on" or (when == "auto" and device.type == "cuda")
     if asked:
         for block in module.modules():
-            if isinstance(block, STBlock):
+            if isinstance(block, STBlock | SpaceTimeBlock):
                 block.compile()
     return asked
 

@@ -14,9 +14,10 @@ import torch
 from djinn.config import TrainConfig, load_yaml, save_yaml, to_dict
 from djinn.data.dataset import Clips, Dataset
 from djinn.data.loader import Loader
+from djinn.disk import room_for
 from djinn.errors import UserError
-from djinn.models import VideoTokenizer
-from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint, room_for
+from djinn.models import VideoTokenizer, World
+from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint
 from djinn.train.diagnose import in_words
 from djinn.train.distributed import Ranks, pick_device, process_group
 from djinn.train.log import Metrics, open_sinks, read_metrics
@@ -67,7 +68,8 @@ def train(
             sinks = open_sinks(config.sinks, out, to_dict(config)) if ranks.first else []
             metrics = Metrics(out, sinks)
             try:
-                job = _Job(out, dataset, config, clips, val, place, ranks, metrics)
+                start = None if config.start_from is None else _start(config)
+                job = _Job(out, dataset, config, clips, val, place, ranks, metrics, start)
                 if stage != "world":
                     job.train_tokenizer(alone=stage == "tokenizer")
                 if stage != "tokenizer":
@@ -101,6 +103,21 @@ def _held_out(dataset: Dataset, frames: int, ranks: Ranks) -> Clips:
         if ranks.first:
             print(f"no evaluation clips ({error}): figures are taken on training clips", file=sys.stderr)
         return dataset.clips("train", frames, frames)
+
+
+def _start(config: TrainConfig) -> World:
+    """The world that training starts from.
+
+    Raises:
+        UserError: there is none, it has other sizes than the config, or it cannot infer actions.
+    """
+    assert config.start_from is not None
+    world = World.from_pretrained(config.start_from, "cpu")
+    if dataclasses.replace(world.config, sampler=config.world.sampler) != config.world:
+        raise UserError(f"the sizes in the config are not those of the world to start from, {config.start_from}")
+    if world.latent_action is None:
+        raise UserError(f"{config.start_from} has no latent_action.safetensors, so training cannot start from it")
+    return world
 
 
 @contextmanager
@@ -164,6 +181,7 @@ class _Job:
     device: torch.device
     ranks: Ranks
     metrics: Metrics
+    start: World | None
 
     def train_tokenizer(self, alone: bool) -> None:
         """Trains the tokenizer unless a world was already begun over it."""
@@ -172,6 +190,8 @@ class _Job:
             return
         torch.manual_seed(self.config.seed)
         stage = TokenizerStage(self.config, self.val, self.device)
+        if self.start is not None:
+            stage.start_from(self.start)
         trainer = self._trainer(stage, {})
         if begun:
             trainer.resume()
@@ -189,6 +209,8 @@ class _Job:
         cache = self._cache(fingerprint(tokenizer, self.dataset.identity, self.clips.frames, self.clips.stride))
         torch.manual_seed(self.config.seed)
         stage = WorldStage(self.config, tokenizer, self.val, self.device, cache)
+        if self.start is not None:
+            stage.start_from(self.start)
         if cache is None:
             compile_blocks(tokenizer, self.device, self.config.compile)
         trainer = self._trainer(stage, {"tokenizer weights": weights})

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from djinn.config import TrainConfig
 from djinn.data.dataset import Clips
 from djinn.data.loader import LoaderBatch
+from djinn.disk import room_for
 from djinn.generate import rollout
 from djinn.models import LatentActionModel, VideoTokenizer, World
-from djinn.train.checkpoint import room_for
 from djinn.train.diagnose import diagnose_tokenizer, diagnose_world
 from djinn.train.figures import Histogram, code_use, most_bits, psnr, psnr_of
 from djinn.train.pictures import save_grid
@@ -60,6 +60,10 @@ class TokenizerStage:
         self.val = val
         self.codes = config.world.tokenizer.quantizer.codes
         self._use = Histogram()
+
+    def start_from(self, world: World) -> None:
+        """Takes over the weights of a trained world."""
+        self.module.load_state_dict(world.tokenizer.state_dict())
 
     @property
     def parts(self) -> list[nn.Module]:
@@ -118,8 +122,8 @@ class TokenizerStage:
 class WorldStage:
     """Trains the latent action model and the dynamics together, over a frozen tokenizer.
 
-    As in the paper, the latent action model learns by its own pixel decoder alone and the dynamics by cross-entropy
-    alone: no gradient passes between them. One optimizer step serves both.
+    As in the paper, the latent action model learns by its own decoder alone, of pixels or of tokens, and the dynamics by
+    cross-entropy alone: no gradient passes between them. One optimizer step serves both.
 
     Args:
         config: the run's config.
@@ -143,12 +147,20 @@ class WorldStage:
         self.latent_action = LatentActionModel(config.world)
         self.world = World(config.world, self.latent_action)
         self.world.tokenizer = tokenizer.requires_grad_(False).eval()
+        self.latent_action.read_codes_of(tokenizer)
         self.world.to(device)
         self.module = nn.ModuleDict({"latent_action": self.latent_action, "dynamics": self.world.dynamics})
         self.device = device
         self.val = val
         self.cache = cache
         self._use = Histogram()
+
+    def start_from(self, world: World) -> None:
+        """Takes over the weights of a trained world, and the names of its actions."""
+        assert world.latent_action is not None
+        self.latent_action.load_state_dict(world.latent_action.state_dict())
+        self.world.dynamics.load_state_dict(world.dynamics.state_dict())
+        self.world.action_names, self.world.action_keys = world.action_names, world.action_keys
 
     @property
     def parts(self) -> list[nn.Module]:
@@ -164,16 +176,17 @@ class WorldStage:
         return found.to(self.device, non_blocking=True)
 
     def loss(self, batch: LoaderBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Pixel loss of the latent action model plus cross-entropy of the dynamics; `generator` draws the masks."""
+        """The latent action model's loss plus the cross-entropy of the dynamics; `generator` draws the masks."""
         video = to_float(batch.video)
         tokens = self.tokens(batch, video)
-        out = self.latent_action(video)
-        mse = F.mse_loss(out.prediction.float(), video[:, 1:])
+        clip = tokens if self.latent_action.reads_tokens else video
+        out = self.latent_action(clip)
+        error = self.latent_action.error(out.prediction, clip)
         ce, logs = self.world.dynamics.loss(tokens, out.vectors.detach(), generator)
         with torch.no_grad():
             use = code_use(self._use.add(out.counts))
             logs = {
-                "lam_psnr": psnr_of(mse.detach()),
+                **self._lam_logs(out.prediction, clip, error.detach()),
                 "lam_quantizer_loss": out.loss.detach(),
                 **logs,
                 "action_top": use.top,
@@ -181,7 +194,12 @@ class WorldStage:
                 "action_bits": use.bits,
                 "action_bits_share": use.bits / most_bits(self.config.num_actions),
             }
-        return mse + out.loss + ce, logs
+        return error + out.loss + ce, logs
+
+    def _lam_logs(self, prediction: Tensor, clip: Tensor, error: Tensor) -> dict[str, Tensor | float]:
+        if not self.latent_action.reads_tokens:
+            return {"lam_psnr": psnr_of(error)}
+        return {"lam_ce": error, "lam_accuracy": (prediction.argmax(-1) == clip[:, 1:]).float().mean()}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         """Whether latent actions act, on held-out clips, and `pictures/world-STEP.png`: real, inferred, random actions.
@@ -190,7 +208,7 @@ class WorldStage:
 
         - `val_lam_psnr`, `val_lam_random_psnr`, `val_lam_gain`: the latent action model's own next-frame prediction
           with inferred and with uniformly random actions, and their difference; `val_lam_repeat_psnr`: the last frame
-          again.
+          again. Of one that predicts tokens the most likely ones are decoded.
         - `val_rollout_psnr`, `val_rollout_random_psnr`, `val_gain`: roll-outs from one frame over the rest of the clip
           with `GREEDY_STEPS`, and `val_gain4`: the gain at frame 4 (the paper's delta-t PSNR with t = 4), or at the
           last one of shorter clips.
@@ -227,25 +245,24 @@ class WorldStage:
         }
 
     def _evaluate_part(self, clips: Tensor, random: Tensor) -> dict[str, Tensor]:
-        world, model = self.world, self.latent_action
+        world = self.world
         sampler = dataclasses.replace(
             self.config.sampler, steps=min(GREEDY_STEPS, self.config.sampler.steps), temperature=0.0, noise=0.0
         )
-        video = to_float(clips.to(self.device))
-        out = model(video)
-        past, future = video[:, :-1], video[:, 1:]
-        made = rollout(world, clips[:, :1], out.actions.cpu(), sampler=sampler)
+        inferred = world.infer_actions(clips).cpu()
+        past, future = clips[:, :-1], clips[:, 1:]
+        made = rollout(world, clips[:, :1], inferred, sampler=sampler)
         made_random = rollout(world, clips[:, :1], random, sampler=sampler)
         figures = {
-            "lam_psnr": psnr(out.prediction, future),
-            "lam_random_psnr": psnr(model.predict(video, random.to(self.device)), future),
+            "lam_psnr": psnr(world.predict_next(clips, inferred).cpu(), future),
+            "lam_random_psnr": psnr(world.predict_next(clips, random).cpu(), future),
             "lam_repeat_psnr": psnr(past, future),
             "rollout_psnr": psnr(made[:, 1:], clips[:, 1:]),
             "rollout_random_psnr": psnr(made_random[:, 1:], clips[:, 1:]),
         }
         return {
             **{key: value.cpu() for key, value in figures.items()},
-            "inferred": out.actions.cpu(),
+            "inferred": inferred,
             "video": made,
             "random_video": made_random,
         }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from djinn.config import StageConfig, TrainConfig, to_dict
 from djinn.data.loader import LoaderBatch
+from djinn.disk import room_for
 from djinn.errors import UserError
 from djinn.train import checkpoint
 from djinn.train.distributed import Ranks, data_parallel
@@ -261,7 +262,7 @@ class Trainer:
         busy = max(time.monotonic() - self._window_began - self._window_idle, 1e-9)
         rate = self._window_frames / busy
         self._write({"seconds": self.seconds, "lr": self.lr, "frames_per_second": rate, **values})
-        shown = [n for n in ("psnr", "lam_psnr", "ce") if n in values] or ["loss"]
+        shown = [n for n in ("psnr", "lam_psnr", "lam_ce", "ce") if n in values] or ["loss"]
         self._shown = rate, "  ".join(f"{n.replace('_', ' ')} {values[n]:.4g}" for n in shown)
         self._restart_window()
 
@@ -294,7 +295,7 @@ class Trainer:
             eager(self.compiled),
             autocast(self.device, self.train_config.precision),
             self._averaged(),
-            checkpoint.room_for(f"pictures in {self.folder}", "the last checkpoint is intact"),
+            room_for(f"pictures in {self.folder}", "the last checkpoint is intact"),
         ):
             self.figures = self.stage.evaluate(self.folder, self.step)
         self.stage.module.train()

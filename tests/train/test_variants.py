@@ -1,0 +1,80 @@
+"""`djinn train` with the models of Tables 2 and 3: from a data set to a world that is played, killed and continued."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_world import SIZE, episode, write_dataset
+
+from djinn.commands.training import read_train, resolve_train
+from djinn.config import TrainConfig, load_yaml
+from djinn.data.loader import LoaderBatch
+from djinn.generate import Session
+from djinn.models import World
+from djinn.train import run
+from djinn.train.checkpoint import checkpoint_path, load_checkpoint
+from djinn.train.log import read_metrics
+from djinn.train.trainer import Trainer
+
+SMALL = (
+    "--preset tiny --steps 4 --world.frames 4 --world.tokenizer.patch 4 --world.tokenizer.quantizer.codes 64 "
+    "--tokenizer.log-every 2 --dynamics.log-every 2 --dynamics.save-every 2"
+)
+VARIANTS = {
+    "vit": ("--world.tokenizer.kind", "vit"),
+    "c-vivit": ("--world.tokenizer.kind", "c-vivit"),
+    "tokens": ("--world.latent-action.input", "tokens"),
+}
+
+
+class Died(Exception):
+    """In place of a kill."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("variants") / "squares").path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_trained_continued_and_played(
+    variant: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def train(out: Path) -> None:
+        options, config, given = read_train([str(data), "--out", str(out), *SMALL.split(), *VARIANTS[variant]])
+        run.train(data, out, resolve_train(options, config, given, (SIZE, SIZE), 10))
+
+    def step_or_die(trainer: Trainer, batch: LoaderBatch) -> None:
+        if trainer.stage.name == "world" and trainer.step == 3:
+            raise Died
+        step(trainer, batch)
+
+    train(whole)
+    step = Trainer._train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", step_or_die)
+        with pytest.raises(Died):
+            train(killed)
+    assert load_checkpoint(checkpoint_path(killed, "world"), "world")["step"] == 2
+    train(killed)
+    states = [load_checkpoint(checkpoint_path(out, "world"), "world")["model"] for out in (whole, killed)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+    config = load_yaml(TrainConfig, whole / "config.yaml").world
+    assert variant in (config.tokenizer.kind, config.latent_action.input)
+    logged = {name for record in read_metrics(whole) if record["stage"] == "world" for name in record}
+    assert ({"lam_ce", "lam_accuracy"} <= logged) == ("lam_psnr" not in logged) == (variant == "tokens")
+    assert run.last_figures(whole, "world")["val_lam_psnr"] > 0
+    assert "with inferred actions" in run.summary(whole)
+
+    world = World.from_pretrained(whole, "cpu")
+    video = torch.from_numpy(np.stack([episode(90 + i, 4) for i in range(2)]))
+    assert world.infer_actions(video).shape == (2, 3)
+    session = Session(world, video[:, :2])
+    frames = [session.step([i, 5]) for i in range(6)]
+    assert all(frame.shape == (2, SIZE, SIZE, 3) for frame in frames)
