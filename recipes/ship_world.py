@@ -1,0 +1,118 @@
+"""Makes a trained run a world that comes with Djinn: pictures to start from, named actions, a model card.
+
+    python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
+
+Pictures are taken from episodes of TEST, the levels that training has not seen, one for each, from where the player is on
+his way; of those tried, the ones from which most actions move something are kept, for a start at a wall shows little.
+Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS
+(`djinn eval RUN TEST --json results.json`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from djinn.config import TrainConfig, load_yaml
+from djinn.data.dataset import Dataset
+from djinn.evaluate.effects import measure_effects
+from djinn.evaluate.names import name_actions
+from djinn.models.actions import ActionName, save_actions
+from djinn.models.world import World
+from djinn.plan import count_parameters
+
+WORLDS = Path(__file__).parent.parent / "src" / "djinn" / "worlds"
+TRIED, KEPT = 64, 12
+EARLIEST = 12
+"""Frame of an episode from which pictures are taken."""
+
+
+def main() -> None:
+    """Runs the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="finished run folder")
+    parser.add_argument("dataset", type=Path, help="what it was trained on")
+    parser.add_argument("test", type=Path, help="levels that it has not seen")
+    parser.add_argument("--results", type=Path, required=True, help="figures of djinn eval on TEST")
+    parser.add_argument("--name", default="coinrun", help="name of the world (%(default)s)")
+    args = parser.parse_args()
+    world, data, test = World.from_pretrained(args.run, "cpu"), Dataset.open(args.dataset), Dataset.open(args.test)
+    world.prompts = pictures(world, test)
+    actions = name_actions(world, data, prompts=64)
+    out = WORLDS / args.name
+    world.save_pretrained(out)
+    save_actions(out, actions)
+    figures = json.loads(args.results.read_text())
+    card = model_card(args.name, world, load_yaml(TrainConfig, args.run / "config.yaml"), data, figures, actions)
+    (out / "README.md").write_text(card)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: {size / 1e6:.1f} MB; {', '.join(action.name for action in actions)}")
+
+
+def pictures(world: World, test: Dataset) -> list[np.ndarray]:
+    """Frames of unseen levels from which most actions move something."""
+    long = [episode for episode in test.episodes if episode.length > 2 * EARLIEST]
+    chosen = [long[i] for i in np.linspace(0, len(long) - 1, TRIED).astype(int)]
+    frames = np.stack([test.read(episode)[EARLIEST + 2 * (i % 6)] for i, episode in enumerate(chosen)])
+    effects = measure_effects(world, frames[:, None], frames=6)
+    moving = np.minimum(np.linalg.norm(effects.shifts, axis=-1), 1).sum(0)
+    best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
+    return [frames[i] for i in best]
+
+
+def model_card(
+    name: str, world: World, config: TrainConfig, data: Dataset, figures: dict[str, Any], actions: list[ActionName]
+) -> str:
+    """What a person should know before using the world."""
+    protocol, about, table = figures["protocol"], data.about, figures["code_table"]
+    minutes = [stage.minutes for stage in (config.tokenizer, config.dynamics)]
+    counts = count_parameters(config.world)
+    low, high = figures["delta_psnr_interval"]["4"]
+    rows = [
+        ("tokenizer PSNR", f"{figures['tokenizer_psnr']:.2f} dB"),
+        (f"roll-out PSNR over {protocol['horizon']} frames", f"{figures['rollout_psnr']:.2f} dB"),
+        ("roll-out SSIM", f"{figures['rollout_ssim']:.3f}"),
+        ("delta-4 PSNR", f"{figures['delta_psnr']['4']:.2f} dB (95 % interval {low:.2f} to {high:.2f})"),
+        ("codes in use", f"{figures['code_use']['used']} of {world.num_actions}"),
+        ("best code to move reading, where pixels change", f"{100 * table['changed']['accuracy']:.1f} %"),
+    ]
+    named = "\n".join(f"| {a.code + 1} | {a.name} | {' '.join(a.keys) or '-'} | {a.evidence} |" for a in actions)
+    return f"""# {name}
+
+A world to play, learned by Djinn from videos of CoinRun without labels. `djinn play {name}`
+
+- **Data:** {about.get("game", "CoinRun")}, mode {about.get("mode")}, policy `{about.get("policy")}`, {data.frames:,} frames
+  of {data.width}x{data.height} at {data.fps:g} a second, from {about.get("levels_played")} levels (seeds below 10,000). The
+  true actions were not shown to it.
+- **Compute:** two CPU cores, shared with other work, {minutes[0]:.0f} minutes for the tokenizer and {minutes[1]:.0f} for
+  the latent actions and the dynamics.
+- **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({", ".join(f"{k} {v / 1e6:.1f}" for k, v in counts.items())}),
+  {world.config.tokens_per_frame} tokens a frame, {world.config.frames} frames of memory.
+
+Measured on {protocol["clips"]} clips of levels 10,000 to 10,199, {protocol["prompt_frames"]} prompt frame,
+{protocol["sampler"]["steps"]} MaskGIT steps at temperature {protocol["sampler"]["temperature"]:g}, seed {protocol["seed"]}:
+
+| what | figure |
+|---|---|
+{chr(10).join(f"| {what} | {value} |" for what, value in rows)}
+
+| key | action | also | evidence |
+|---|---|---|---|
+{named}
+
+**Limits.** It knows one game in its easy mode and remembers {world.config.frames} frames: what leaves the screen is made
+up anew when it comes back. Pictures are soft, coins and monsters come and go, and no game is won. Of other pictures it
+makes something like CoinRun.
+
+**Licence.** The weights are Apache-2.0 as Djinn is. The game is Procgen (OpenAI, MIT); its art, seen in the starting
+pictures and imitated by the world, is CC0, CC-BY 3.0 and CC-BY 4.0, by Kenney and others, as `ASSET_LICENSES.md` of
+github.com/openai/procgen lists.
+"""
+
+
+if __name__ == "__main__":
+    main()
