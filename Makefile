@@ -16,7 +16,8 @@ TORCH_CPU := https://download.pytorch.org/whl/cpu
 EXTRAS ?= play,plot,dev
 TORCH := $(shell sed -n 's/^ *"\(torch[^"]*\)",/\1/p' pyproject.toml)
 DEMO ?= .demo
-MINUTES ?= 4
+MINUTES ?= 1
+PRESET ?= finetune
 ARGS ?=
 # one thread a worker: two workers with two threads each would only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --jaxtyping-packages=djinn,typecheck.check
@@ -49,9 +50,9 @@ demo: setup
 	  echo "== 1 of 3: reading the videos in assets/coinrun-videos"; \
 	  $(VENV)/bin/djinn data import assets/coinrun-videos --out $(DEMO)/data; \
 	else echo "== 1 of 3: the videos are read already ($(DEMO)/data)"; fi
-	@echo "== 2 of 3: learning a world from them, $(MINUTES) minutes in all; Ctrl-C saves, and make demo goes on from there"
-	@$(VENV)/bin/djinn train $(DEMO)/data --preset tiny --out $(DEMO)/run --minutes $(MINUTES)
-	@echo "== 3 of 3: play it. $(MINUTES) minutes make a blurry little world; for a better one: make demo MINUTES=20 DEMO=.demo20"
+	@echo "== 2 of 3: the world 'coinrun' goes on learning from them, $(MINUTES) min; Ctrl-C saves, and make demo goes on from there"
+	@$(VENV)/bin/djinn train $(DEMO)/data --preset $(PRESET) --out $(DEMO)/run --minutes $(MINUTES)
+	@echo "== 3 of 3: play it. To see one learned from nothing: make demo PRESET=tiny MINUTES=20 DEMO=.demo20"
 	@$(VENV)/bin/djinn play $(DEMO)/run $(ARGS)
 
 test: setup
