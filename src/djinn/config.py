@@ -93,6 +93,13 @@ class QuantizerConfig:
             )
         else:
             _check(not self.levels, f"quantizer levels are for kind 'fsq' only, but kind is '{self.kind}'")
+            usual = type(self).restart_below
+            _check(
+                self.kind == "ema" or self.restart_below in (0, usual),
+                f"quantizer restart_below is for kind 'ema' only, but kind is '{self.kind}': set restart_below to {usual}",
+            )
+            _check(self.commitment >= 0, f"quantizer commitment must not be negative, got {self.commitment}")
+            _check(0 <= self.restart_below < 1, f"quantizer restart_below must lie in [0, 1), got {self.restart_below}")
         _check(self.codes >= 2, f"quantizer codes must be at least 2, got {self.codes}")
         _check(0 < self.decay < 1, f"quantizer decay must lie between 0 and 1, got {self.decay}")
 
@@ -160,6 +167,11 @@ class DynamicsConfig:
 
     def __post_init__(self) -> None:
         _check(0 <= self.corrupt < 1, f"dynamics corrupt must lie in [0, 1), got {self.corrupt}")
+        usual = type(self).corrupt
+        _check(
+            self.masking != "paper" or self.corrupt in (0, usual),
+            f"dynamics masking 'paper' corrupts no tokens: set corrupt to {usual}, or masking to clean_past or per_frame",
+        )
 
 
 @dataclass(frozen=True)
@@ -198,6 +210,7 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         _check(self.height >= 1 and self.width >= 1, f"frame size must be positive, got {self.height}x{self.width}")
+        _check(self.fps > 0, f"fps must be positive, got {self.fps}")
         _check(self.frames >= 2, f"frames must be at least 2, got {self.frames}")
         own, tokens = self.latent_action.patch, self.tokenizer.patch
         _check(
@@ -262,6 +275,10 @@ class StageConfig:
         )
         _check(self.minutes is None or self.minutes > 0, f"minutes must be positive, got {self.minutes}")
         _check(self.lr > 0 and 0 <= self.min_lr <= self.lr, f"need 0 <= min_lr <= lr, got {self.min_lr} and {self.lr}")
+        for name in ("warmup", "weight_decay", "clip"):
+            _check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        _check(0 <= self.decay <= 1, f"decay must lie in [0, 1], got {self.decay}")
+        _check(all(0 <= beta < 1 for beta in self.betas), f"betas must lie in [0, 1), got {self.betas}")
         _check(0 <= self.ema < 1, f"ema must lie in [0, 1), got {self.ema}")
 
 
@@ -274,7 +291,8 @@ class TrainConfig:
     dynamics: StageConfig = StageConfig(lr=3e-5, min_lr=3e-6)
     """The `world` stage: latent action model and dynamics together."""
     start_from: str | None = None
-    """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's."""
+    """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's,
+    and its tokenizer stays as it is, so that tokens keep their meaning: only the world stage is trained."""
     tokenizer_share: float = 0.3
     """Share of `--minutes` that the tokenizer gets when both stages run."""
     seed: int = 0

@@ -131,12 +131,10 @@ def _tiny() -> TrainConfig:
 
 
 def _finetune() -> TrainConfig:
-    """Goes on with the shipped world on other videos (`start_from`): low rates, a short warm-up, a decay to nothing."""
+    """Goes on with the shipped world on other videos (`start_from`): a low rate, a short warm-up, a decay to nothing."""
     tiny = _tiny()
     stage = dataclasses.replace(tiny.dynamics, lr=5e-4, min_lr=1e-5, warmup=20, schedule="cosine", steps=2_000)
-    return dataclasses.replace(
-        tiny, start_from="coinrun", tokenizer=dataclasses.replace(stage, batch=4), dynamics=stage, tokenizer_share=0.2
-    )
+    return dataclasses.replace(tiny, start_from="coinrun", dynamics=stage)
 
 
 def _bench() -> TrainConfig:

@@ -195,3 +195,15 @@ def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: P
         train(data, tmp_path / "run", config)
     with pytest.raises(UserError, match="no world at nowhere"):
         train(data, tmp_path / "other", dataclasses.replace(config, start_from="nowhere"))
+
+
+def test_the_tokenizer_of_a_world_to_start_from_stays(data: Path, finished: Path, tmp_path: Path) -> None:
+    start = World.from_pretrained(finished, "cpu")
+    config = dataclasses.replace(tiny_config(), start_from=str(finished))
+    train(data, tmp_path / "run", config)
+    assert {record["stage"] for record in read_metrics(tmp_path / "run")} == {"world"}
+    gone_on = World.from_pretrained(tmp_path / "run", "cpu")
+    for name, value in start.tokenizer.state_dict().items():
+        assert torch.equal(gone_on.tokenizer.state_dict()[name], value), name
+    with pytest.raises(UserError, match="stays as it is"):
+        train(data, tmp_path / "other", config, stage="tokenizer")

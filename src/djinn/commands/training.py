@@ -103,7 +103,8 @@ def resolve_train(
         world = dataclasses.replace(world, height=size[0], width=size[1])
     if config.start_from is None and "world.fps" not in given:
         world = dataclasses.replace(world, fps=fps)
-    limited = with_limits(config, options.stage, minutes=options.minutes, steps=options.steps)
+    stage = options.stage if config.start_from is None else "world"
+    limited = with_limits(config, stage, minutes=options.minutes, steps=options.steps)
     return dataclasses.replace(
         config,
         world=world,

@@ -58,6 +58,10 @@ def train(
         Stopped: after Ctrl-C or SIGTERM, with everything saved.
     """
     out = Path(out)
+    if config.start_from is not None and stage == "tokenizer":
+        raise UserError(
+            f"the tokenizer of {config.start_from} stays as it is: leave out --stage tokenizer, or --start-from"
+        )
     with process_group() as ranks:
         dataset = Dataset.open(dataset_path)
         check_size(dataset, config)
@@ -70,7 +74,7 @@ def train(
             try:
                 start = None if config.start_from is None else _start(config)
                 job = _Job(out, dataset, config, clips, val, place, ranks, metrics, start)
-                if stage != "world":
+                if stage != "world" and start is None:
                     job.train_tokenizer(alone=stage == "tokenizer")
                 if stage != "tokenizer":
                     job.train_world()
@@ -190,8 +194,6 @@ class _Job:
             return
         torch.manual_seed(self.config.seed)
         stage = TokenizerStage(self.config, self.val, self.device)
-        if self.start is not None:
-            stage.start_from(self.start)
         trainer = self._trainer(stage, {})
         if begun:
             trainer.resume()
@@ -204,7 +206,10 @@ class _Job:
 
     def train_world(self) -> None:
         """Trains latent actions and dynamics, and exports the world."""
-        tokenizer = load_tokenizer(self.out, self.config, self.device)
+        if self.start is None:
+            tokenizer = load_tokenizer(self.out, self.config, self.device)
+        else:
+            tokenizer = self.start.tokenizer.to(self.device).requires_grad_(False).eval()
         weights = fingerprint(tokenizer)
         cache = self._cache(fingerprint(tokenizer, self.dataset.identity, self.clips.frames, self.clips.stride))
         torch.manual_seed(self.config.seed)

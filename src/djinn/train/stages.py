@@ -61,10 +61,6 @@ class TokenizerStage:
         self.codes = config.world.tokenizer.quantizer.codes
         self._use = Histogram()
 
-    def start_from(self, world: World) -> None:
-        """Takes over the weights of a trained world."""
-        self.module.load_state_dict(world.tokenizer.state_dict())
-
     @property
     def parts(self) -> list[nn.Module]:
         """The tokenizer learns as one."""
