@@ -396,3 +396,8 @@ def test_limits_are_for_the_stage_that_is_trained():
     config = resolved("--preset", "tiny", "--minutes", "8", "--stage", "world")
     assert config.tokenizer == PRESETS["tiny"].tokenizer
     assert config.dynamics.minutes == 8.0
+
+
+def test_of_two_presets_the_last_counts():
+    options, config, _ = read_train(["data", "--out", "run", "--preset", "tiny", "--preset=coinrun"])
+    assert options.preset == "coinrun" and config == PRESETS["coinrun"]

@@ -12,6 +12,7 @@ from djinn.evaluate.controllability import (
     delta_psnr,
     entropy_bits,
     mutual_information_bits,
+    percent,
 )
 
 
@@ -33,6 +34,13 @@ def test_code_use():
     assert use.used == 2  # 1 % is below the mark
     assert use.transitions == 100
     assert use.perplexity == pytest.approx(2**use.entropy_bits)
+
+
+def test_of_many_codes_each_has_a_smaller_share_to_reach():
+    assert [code_use(np.arange(2), codes).used_from for codes in (2, 8, 16)] == pytest.approx([0.02, 0.02, 0.01])
+    use = code_use(np.arange(160), 160)  # all alike
+    assert use.used == 160 and use.used_from == pytest.approx(0.001)
+    assert [percent(share) for share in (0.02, 0.01, 0.001)] == ["2 %", "1 %", "0.1 %"]
 
 
 def test_code_table_on_planted_data():

@@ -1,9 +1,12 @@
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 import torus
+import yaml
 
 from djinn.config import (
     DynamicsConfig,
@@ -11,13 +14,17 @@ from djinn.config import (
     QuantizerConfig,
     SamplerConfig,
     TokenizerConfig,
+    TrainConfig,
     TransformerConfig,
     WorldConfig,
+    from_dict,
+    to_dict,
 )
 from djinn.errors import UserError
 from djinn.evaluate.checks import Check, same_codes, still_share
 from djinn.evaluate.commands import run_diagnose
 from djinn.evaluate.diagnose import FAULTS, PLAYABLE, diagnose, format_diagnosis, verdict_of
+from djinn.evaluate.remedies import remedies_for
 from djinn.models.world import World, build
 
 CLIPS = 32
@@ -130,6 +137,38 @@ def test_the_diagnosis_is_readable(examine):
 def test_every_fault_is_told_by_checks_that_exist_and_has_remedies(examine):
     names = {check["check"] for check in examine("")["evidence"]}
     assert {name for telling in FAULTS.values() for name in telling} <= names
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+@pytest.mark.parametrize("masking", ["clean_past", "per_frame", "paper"])
+def test_remedies_are_settings_that_a_run_can_have(make_world, kind, masking):
+    world = make_world(kind=kind, masking=masking)
+    actions = dataclasses.replace(world.config.latent_action, quantizer=QuantizerConfig(kind, 5, 4))
+    world.config = dataclasses.replace(world.config, latent_action=actions)
+    checks = {name for telling in FAULTS.values() for name in telling} | {"tokenizer_perplexity"}
+    for verdict in FAULTS:
+        remedies = remedies_for(verdict, checks, world)
+        assert remedies
+        for remedy in remedies:
+            settings = to_dict(TrainConfig(world=world.config))
+            named = re.findall(
+                r"--([a-z][\w.-]*\w)(?: ([\d.]+|ema|prepend|clean_past)| \(for instance ([\d.]+)\))?", remedy
+            )
+            for option, value, instance in named:
+                if "." not in option and option != "tokenizer-share":
+                    assert option in ("minutes", "steps", "fps", "policy", "temperature")
+                    continue
+                *path, last = option.replace("-", "_").split(".")
+                part = settings
+                for key in path:
+                    part = part[key]
+                assert last in part, option
+                if value or instance:
+                    part[last] = yaml.safe_load(value or instance)
+            config = from_dict(TrainConfig, settings)
+            assert config != TrainConfig(world=world.config) or not any("." in n[0] and n[1] + n[2] for n in named), (
+                remedy
+            )
 
 
 def test_root_causes_come_first():

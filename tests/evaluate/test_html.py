@@ -85,6 +85,7 @@ def full():
             "entropy_bits": 1.0,
             "perplexity": 2.0,
             "used": 2,
+            "used_from": 0.02,
             "transitions": 1234,
         },
         "code_names": ["left", "action 1", "jump"],

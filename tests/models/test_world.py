@@ -75,6 +75,34 @@ def test_saving_again_replaces_and_leaves_nothing_behind(saved, make_world):
     assert (folder / "README.md").read_text() == "about"
 
 
+def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, make_world, monkeypatch):
+    world, folder = saved
+    (folder / "README.md").write_text("about")
+    old, fresh = folder.with_name("world.old"), folder.with_name("world.new")
+    rename = type(folder).rename
+
+    def killed(path, target):
+        if path == fresh:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_world(seed=9).save_pretrained(folder)
+    assert {p.name for p in folder.parent.iterdir()} == {"world.old", "world.new"}
+    assert find_world(folder) == find_world(folder.parent) == old
+    assert World.from_pretrained(folder, "cpu").action_names == world.action_names
+
+    other = make_world(seed=9)
+    other.save_pretrained(folder, dtype="fp32")
+    assert [p.name for p in folder.parent.iterdir()] == ["world"]
+    again = World.from_pretrained(folder, "cpu")
+    assert torch.equal(again.action_vectors, other.action_vectors)
+    assert (again.action_names, again.action_keys) == (world.action_names, world.action_keys)
+    assert (folder / "README.md").read_text() == "about"
+
+
 def test_a_failed_save_keeps_the_old_world(saved, make_world, monkeypatch):
     world, folder = saved
 
@@ -92,6 +120,15 @@ def test_saving_refuses_a_folder_of_something_else(make_world, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty and no world"):
         make_world().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a file and no world"):
+        make_world().save_pretrained(tmp_path / "thesis.txt")
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in ("config.yaml", "dataset.txt"):
+        (run / file).write_text("")
+    with pytest.raises(UserError, match=r"run is a run folder and no world: give another folder, for instance .*world"):
+        make_world().save_pretrained(run)
+    assert len(list(run.iterdir())) == 2
     with pytest.raises(UserError, match="fp16"):
         make_world().save_pretrained(tmp_path / "w", dtype="int4")
     assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -133,14 +170,20 @@ def test_corrupt_and_foreign_files(saved, tmp_path):
     (folder / "config.yaml").write_text(config)
 
     actions = yaml.safe_load((folder / "actions.yaml").read_text())
-    for bad in ("actions: 3", "[", "nothing: here", yaml.safe_dump({"actions": actions["actions"][:2]})):
+    first, *others = actions["actions"]
+    wrong = [{**first, "keys": "ArrowUp"}, {**first, "keys": None}, {**first, "name": None}, {**first, "keys": [[]]}]
+    texts = [yaml.safe_dump({"actions": entries}) for entries in (others, *([entry, *others] for entry in wrong))]
+    for bad in ("actions: 3", "[", "nothing: here", *texts):
         (folder / "actions.yaml").write_text(bad)
         with pytest.raises(UserError, match=r"actions\.yaml"):
             World.from_pretrained(folder, "cpu")
 
 
-def test_finding_a_world(saved, tmp_path):
+def test_finding_a_world(saved, tmp_path, monkeypatch):
     _, folder = saved
+    for here, name in ((folder, "."), (folder / "..", "."), (folder, "..")):
+        monkeypatch.chdir(here)
+        assert find_world(name).resolve() == folder
     assert find_world(folder) == folder
     assert find_world(str(folder.parent)) == folder  # a run folder
     with pytest.raises(UserError, match=r"no world at .*nowhere"):

@@ -10,7 +10,8 @@ import pytest
 from playing import ask, start
 
 from djinn.errors import UserError
-from djinn.play.launch import serve
+from djinn.play.guard import is_loopback
+from djinn.play.launch import _hosts, serve
 
 
 def test_a_port_in_use_is_told_before_the_world_is_looked_for() -> None:
@@ -41,6 +42,36 @@ def test_a_missing_world_is_told_and_the_port_is_free_again() -> None:
 def test_an_address_that_cannot_be_used_is_told(host, port, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         serve("no-such-world", host, port, open_browser=False)
+
+
+@pytest.mark.parametrize("fps", [-1.0, float("nan"), float("inf")])
+def test_a_pace_that_cannot_be_kept_is_told(fps) -> None:
+    with pytest.raises(UserError, match="fps must lie between 0"):
+        serve("no-such-world", port=0, open_browser=False, fps=fps)
+
+
+def test_names_that_are_allowed_count_on_every_address() -> None:
+    assert _hosts("127.0.0.1", []) == []
+    assert _hosts("localhost", ["game.example"]) == ["game.example"]
+    assert _hosts("0.0.0.0", []) is None
+    assert _hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", socket.gethostname(), "game.example"]
+
+
+@pytest.mark.parametrize(
+    ("host", "so"),
+    [
+        ("localhost", True),
+        ("a.localhost", True),
+        ("127.0.0.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.0.2.1", False),
+        ("192.0.2.1", False),
+        ("localhost.example", False),
+    ],
+)
+def test_loopback_names(host, so) -> None:
+    assert is_loopback(host) is so
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -164,6 +164,13 @@ def test_without_prompts_players_start_from_grey(join) -> None:
         join(server)
 
 
+def test_further_names_are_answered_however_they_are_spelt() -> None:
+    with serving(WORLD, make_session=Counter, hosts=["Game.Example"]) as server:
+        assert ask(server, "/", Host="game.example:8000")[0] == 200
+        assert ask(server, "/", Host="evil.example")[0] == 421
+        assert ask(server, "/")[0] == 200
+
+
 def test_prompts_of_any_size_are_fitted() -> None:
     app = create_app(WORLD, [np.zeros((50, 90, 3), np.uint8)], make_session=Counter)
     assert app.state.hall.prompts[0].shape == (32, 32, 3)

@@ -47,6 +47,8 @@ def test_a_right_message_is_read(text: str, kind: str, fields: dict[str, object]
         ('{"type": "sampler", "temperature": 1e999}', "'temperature' must be a number"),
         ('{"type": "sampler", "steps": 0}', "'steps'"),
         ('{"type": "pace", "fps": -1}', "'fps'"),
+        ('{"type": "pace", "fps": 1' + "0" * 400 + "}", "'fps' must be a number"),
+        ('{"type": "hold", "action": 1' + "0" * 400 + "}", "from 0 to 5"),
         ('{"type": "reset", "seed": 1e3}', "'seed'"),
         ('{"type": "image", "format": "bmp"}', "one of png, webp, jpeg"),
         ('{"type": "image", "format": {}}', "one of png, webp, jpeg"),

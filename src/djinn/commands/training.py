@@ -64,12 +64,14 @@ def read_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
 
 
 def _value_of(option: str, args: list[str]) -> str | None:
+    """An option's value; of several the last, as tyro has it."""
+    value = None
     for i, text in enumerate(args):
         if text.startswith(f"--{option}="):
-            return text.split("=", 1)[1]
-        if text == f"--{option}" and i + 1 < len(args):
-            return args[i + 1]
-    return None
+            value = text.split("=", 1)[1]
+        elif text == f"--{option}" and i + 1 < len(args):
+            value = args[i + 1]
+    return value
 
 
 def resolve_train(

@@ -148,7 +148,8 @@ def play(
         fps: the pace to start with, in frames a second. 0 is as fast as it goes; the world's own by default.
         max_players: how many may play at once.
         prompt: pictures to start from, besides those that the world brings.
-        allowed_host: further names by which the page may be asked for, for instance behind a proxy.
+        allowed_host: further names by which the page may be asked for, for instance behind a proxy. With a --host that
+            others reach, any name will do unless one is given here.
         int8: eight-bit products in the dynamics, on a CPU only: auto is where that is faster.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """

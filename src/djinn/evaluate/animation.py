@@ -14,15 +14,13 @@ from PIL import Image
 from djinn.data.video import write_video
 from djinn.errors import UserError
 from djinn.evaluate.effects import Effects
-from djinn.evaluate.picture import Row, grid, save_png
+from djinn.evaluate.picture import INK, PAPER, Row, grid, save_png
 
 Video = UInt8[np.ndarray, "t h w 3"]
 
 FRAME_MS = 200
 """A frame is shown for longer than in play, so that one can see what changes."""
 LAST_MS = 1_000
-_PAPER = (24, 24, 28)
-_INK = (230, 230, 230)
 _GAP = 2
 _DIGITS = ("75557", "26227", "71747", "71317", "55711", "74717", "74757", "71222", "75757", "75717")
 """Five rows of three pixels for each digit, a row as the bits of an octal digit."""
@@ -62,7 +60,7 @@ def beside(videos: Sequence[Video], numbers: Sequence[Sequence[int | None]] = ()
     frames, height, width = videos[0].shape[:3]
     scale = max(1, width // 64)
     room = 7 * scale if numbers else 0
-    canvas = np.full((frames, height + room, len(videos) * (width + _GAP) - _GAP, 3), _PAPER, np.uint8)
+    canvas = np.full((frames, height + room, len(videos) * (width + _GAP) - _GAP, 3), PAPER, np.uint8)
     for i, video in enumerate(videos):
         left = i * (width + _GAP)
         canvas[:, :height, left : left + width] = video
@@ -71,7 +69,7 @@ def beside(videos: Sequence[Video], numbers: Sequence[Sequence[int | None]] = ()
                 pixels = (
                     np.pad(_number(number), [(1, 1), (1, 0)]).repeat(scale, axis=0).repeat(scale, axis=1)[:, :width]
                 )
-                canvas[t, height:, left : left + pixels.shape[1]][pixels] = _INK
+                canvas[t, height:, left : left + pixels.shape[1]][pixels] = INK
     return canvas
 
 
@@ -85,7 +83,7 @@ def _number(number: int) -> Bool[np.ndarray, "5 w"]:
 
 def below(videos: Sequence[UInt8[np.ndarray, "t _h w 3"]]) -> UInt8[np.ndarray, "t hh w 3"]:
     """Videos of one width one below the other with a small gap."""
-    gap = np.full((videos[0].shape[0], _GAP, videos[0].shape[2], 3), _PAPER, np.uint8)
+    gap = np.full((videos[0].shape[0], _GAP, videos[0].shape[2], 3), PAPER, np.uint8)
     return np.concatenate([part for video in videos for part in (gap, video)][1:], axis=1)
 
 

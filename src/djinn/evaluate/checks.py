@@ -8,8 +8,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from djinn.evaluate.controllability import Interval, bootstrap, code_use, entropy_bits, mutual_information_bits
-from djinn.evaluate.effects import Effects
+from djinn.evaluate.controllability import (
+    Interval,
+    bootstrap,
+    code_use,
+    entropy_bits,
+    mutual_information_bits,
+    percent,
+)
+from djinn.evaluate.effects import Effects, explained_by_code
 from djinn.evaluate.fidelity import psnr_of
 from djinn.evaluate.probe import Probe
 
@@ -104,7 +111,7 @@ def code_checks(probe: Probe, vectors: Float[np.ndarray, "codes dim"]) -> list[C
             "codes_in_use",
             use.used,
             len(vectors) / 2,
-            f"{use.used} of {len(vectors)} latent actions have at least 2 % of the use",
+            f"{use.used} of {len(vectors)} latent actions have at least {percent(use.used_from)} of the use",
         ),
         at_most(
             "still_codes",
@@ -143,12 +150,12 @@ def _shared_bits(a: Int[np.ndarray, "clips steps"], b: Int[np.ndarray, "clips st
     return max(mutual_information_bits(table) - by_chance, 0.0)
 
 
-def response_checks(probe: Probe) -> list[Check]:
+def response_checks(probe: Probe, seed: int) -> list[Check]:
     """Whether anything depends on the action at all, right or wrong."""
     dynamics = _response(probe)
     decoder = probe.decoder["response"].sum() / probe.decoder["repeat"].sum()
     right, shuffled = (psnr_of(probe.decoder[name]) for name in ("right", "shuffled"))
-    gain = bootstrap(right - shuffled)[0]
+    gain = bootstrap(right - shuffled, seed)[0]
     return [
         at_least(
             "dynamics_response",
@@ -228,7 +235,8 @@ def control_checks(probe: Probe, seed: int) -> list[Check]:
 
 def effect_checks(effects: Effects) -> list[Check]:
     """Whether a code does the same in every picture."""
-    value = max(effects.consistency, _explained(effects.flows.mean(axis=(2, 3))))
+    net = effects.flows.mean(axis=(2, 3))  # the same wherever in the picture a figure stands, as motion by place is not
+    value = max(effects.consistency, explained_by_code(net - net.mean(axis=0)))
     return [
         at_least(
             "effect_consistency",
@@ -238,20 +246,6 @@ def effect_checks(effects: Effects) -> list[Check]:
             f"from {effects.frames.shape[1]} pictures: 100 % where each does the same everywhere",
         )
     ]
-
-
-def _explained(moved: Float[np.ndarray, "codes p 2"]) -> float:
-    """Share of the net motion, less that of all codes on the same picture, that the code explains, less chance.
-
-    The net motion says the same wherever in the picture a figure stands, which the motion by place does not.
-    """
-    prompts = moved.shape[1]
-    own = moved - moved.mean(axis=0)
-    total = np.square(own).sum()
-    if total < 1e-9:
-        return 0.0
-    explained = prompts * np.square(own.mean(axis=1)).sum() / total
-    return float(max(0.0, (explained - 1 / prompts) / (1 - 1 / prompts)))
 
 
 def drift_checks(summary: dict[str, Any]) -> list[Check]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from tqdm import tqdm
 
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Clips, Dataset
 from djinn.errors import UserError
+from djinn.evaluate.controllability import CodeTable, Moves, code_table
 from djinn.evaluate.fidelity import frame_mse, frame_ssim, psnr_of
 from djinn.generate.rollout import rollout
 from djinn.models.world import World
@@ -98,6 +100,35 @@ def infer_actions(world: World, video: Video) -> Int[np.ndarray, "b steps"]:
     pieces = _windows(video.shape[1], world.config.frames, overlap=1)
     tensor = torch.from_numpy(video)
     return np.concatenate([world.infer_actions(tensor[:, piece]).cpu().numpy() for piece in pieces], axis=1)
+
+
+def read_codes(
+    world: World, sample: Sample, batch: int, bar: tqdm
+) -> tuple[Int[np.ndarray, "clips steps"], CodeTable | None]:
+    """Latent actions of clips, and what they stand for; to be called inside `measuring`.
+
+    Args:
+        world: the world.
+        sample: the clips.
+        batch: clips looked at together.
+        bar: moves by one for each clip.
+
+    Returns:
+        The actions, and them against the true ones; None where the data set has none.
+    """
+    codes, actions, changed = [], [], []
+    for indices in sample.batches(batch):
+        video = sample.clips.batch(indices)
+        codes.append(infer_actions(world, video))
+        actions.append(sample.clips.actions(indices))
+        changed.append((video[:, 1:] != video[:, :-1]).any(axis=(2, 3, 4)))
+        bar.update(len(indices))
+    inferred, dataset = np.concatenate(codes), sample.clips.dataset
+    if not dataset.has_actions:
+        return inferred, None
+    taken = np.concatenate(actions)
+    moves = Moves.of(dataset.about.get("action_names") or [], taken)
+    return inferred, code_table(inferred, moves(taken), np.concatenate(changed), moves.names, world.num_actions)
 
 
 def reconstruct(world: World, video: Video) -> Video:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from djinn.evaluate.console import print_report
 from djinn.evaluate.diagnose import diagnose, format_diagnosis
 from djinn.evaluate.report import evaluate, write_json
 from djinn.models.world import World
+from djinn.sample import adjust
 
 
 def run(
@@ -65,11 +65,6 @@ def run(
         make_folder(report)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(world, device)
-    sampler = loaded.config.sampler
-    if steps is not None:
-        sampler = dataclasses.replace(sampler, steps=steps)
-    if temperature is not None:
-        sampler = dataclasses.replace(sampler, temperature=temperature)
     figures = evaluate(
         loaded,
         data,
@@ -77,7 +72,7 @@ def run(
         clips=clips,
         horizon=horizon,
         prompt_frames=prompt_frames,
-        sampler=sampler,
+        sampler=adjust(loaded.config.sampler, steps, temperature),
         seed=seed,
         batch=batch,
         drift_frames=drift_frames,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from djinn.evaluate.controllability import percent
+
 
 def print_report(figures: dict[str, Any]) -> None:
     """Prints what `djinn.evaluate.report.evaluate` gives as tables."""
@@ -30,7 +32,7 @@ def format_report(figures: dict[str, Any]) -> str:
         "",
         *_curves(figures),
         "",
-        f"latent actions: {use['used']} of {len(use['shares'])} codes in use (at least 2 %), entropy "
+        f"latent actions: {use['used']} of {len(use['shares'])} codes in use (at least {percent(use['used_from'])}), entropy "
         f"{use['entropy_bits']:.2f} bits, {use['transitions']} transitions",
         "",
         *_codes(figures),
@@ -99,21 +101,21 @@ def _curves(figures: dict[str, Any]) -> list[str]:
             for text in (f"{figures[key][t]:.2f}", _interval(figures[f"{key}_interval"][t]))
         )
         rows.append([t, *levels, *deltas, f"{rollout['inferred']['ssim'][i]:.3f}"])
-    return _aligned([head, *rows])
+    return aligned([head, *rows])
 
 
 def _codes(figures: dict[str, Any]) -> list[str]:
     shares, names, table = figures["code_use"]["shares"], figures["code_names"], figures["code_table"]
     if table is None:
         rows = [[str(i), names[i], f"{100 * share:.1f} %"] for i, share in enumerate(shares)]
-        return _aligned([["code", "name", "share"], *rows])
+        return aligned([["code", "name", "share"], *rows])
     seen = [j for j in range(len(table["moves"])) if any(row[j] for row in table["counts"])]
     rows = []
     for i, (share, counts) in enumerate(zip(shares, table["counts"], strict=True)):
         cells = [f"{100 * counts[j] / max(sum(counts), 1):.0f}" for j in seen]
         rows.append([str(i), f"{100 * share:.1f} %", *cells, table["reading"][i]])
     head = ["code", "share", *(table["moves"][j] for j in seen), "mostly"]
-    lines = ["true moves of each code, in percent of its transitions", *_aligned([head, *rows])]
+    lines = ["true moves of each code, in percent of its transitions", *aligned([head, *rows])]
     for label, key in (("all transitions", "overall"), ("those whose pixels change", "changed")):
         a = table[key]
         lines.append(
@@ -137,7 +139,7 @@ def _effects(effects: dict[str, Any] | None) -> list[str]:
         "",
         f"effect of each code, held for {effects['frames']} frames from {effects['prompts']} pictures: shift of the picture "
         f"in pixels a frame; consistency {effects['consistency']:.2f} (0 to 1)",
-        *_aligned([head, *rows]),
+        *aligned([head, *rows]),
     ]
 
 
@@ -148,6 +150,7 @@ def _drift(drift: dict[str, Any] | None) -> list[str]:
     return ["", f"{drift['games']} long games of {drift['frames']} frames: {said}"]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of a table as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-USED_FROM = 0.02
-"""A code counts as used from this share of all transitions."""
+from djinn.train.figures import fair_share
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ class CodeUse:
     perplexity: float
     """Effective number of codes, 2 to the entropy."""
     used: int
-    """Codes with a share of at least `USED_FROM`."""
+    """Codes with a share of at least `used_from`."""
+    used_from: float
+    """As in training: 2 % for up to 8 codes, 0.16 of an equal share for more."""
     transitions: int
 
 
@@ -74,8 +75,13 @@ def code_use(codes: Int[np.ndarray, "*s"], num_codes: int) -> CodeUse:
     """
     counts = np.bincount(codes.ravel(), minlength=num_codes)
     shares = counts / max(counts.sum(), 1)
-    entropy = entropy_bits(counts)
-    return CodeUse(shares.tolist(), entropy, 2**entropy, int((shares >= USED_FROM).sum()), int(counts.sum()))
+    entropy, least = entropy_bits(counts), fair_share(num_codes)
+    return CodeUse(shares.tolist(), entropy, 2**entropy, int((shares >= least).sum()), least, int(counts.sum()))
+
+
+def percent(share: float) -> str:
+    """A share as text, with as many digits as a small one needs."""
+    return f"{100 * share:.2g} %"
 
 
 def entropy_bits(counts: Int[np.ndarray, "*s"]) -> float:

@@ -120,7 +120,7 @@ def diagnose(
     checks = [
         *tokenizer_checks(measured),
         *code_checks(measured, vectors),
-        *response_checks(measured),
+        *response_checks(measured, seed),
         *control_checks(measured, seed),
         *effect_checks(effects),
         *drift_checks(drift.summary()),

@@ -142,7 +142,7 @@ def effects_of(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool =
                 change=float(change[code]),
             )
         )
-    return Effects(frames, effects, shifts, flows, _consistency(own))
+    return Effects(frames, effects, shifts, flows, explained_by_code(own))
 
 
 def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
@@ -155,9 +155,13 @@ def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
     return float(np.where(moves & others_move, cosine, moves == others_move).mean())
 
 
-def _consistency(own: Fields) -> float:
-    """Share of the variance between codes on the same prompt that the code explains, less what chance would explain."""
-    _, prompts = own.shape[:2]
+def explained_by_code(own: Float[np.ndarray, "codes p *s"]) -> float:
+    """Share of the variance between codes on the same prompt that the code explains, less what chance would explain.
+
+    Args:
+        own: motion by code and prompt, less the mean of all codes on the same prompt.
+    """
+    prompts = own.shape[1]
     total = np.square(own).sum()
     if total < 1e-9:
         return 0.0

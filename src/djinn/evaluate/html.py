@@ -15,6 +15,7 @@ from djinn.data.video import whole_file
 from djinn.evaluate import html_actions, html_quality
 from djinn.evaluate.charts import require_plot
 from djinn.evaluate.clips import Shown
+from djinn.evaluate.controllability import percent
 from djinn.evaluate.effects import Effects
 from djinn.evaluate.markup import Html, join, tag
 from djinn.evaluate.markup import table as html_table
@@ -132,7 +133,7 @@ def _cards(figures: dict[str, Any]) -> Iterator[Html]:
         "Roll-out SSIM",
         _number(figures.get("rollout_ssim"), 3),
         "The same by structure instead of by pixel error: 1 is equal, and a blur costs more here.",
-        "Gaussian window 11x11, sigma 1.5; the same frames",
+        "Gaussian window of sigma 1.5; the same frames",
     )
     ssim = figures.get("tokenizer_ssim")
     yield _card(
@@ -146,7 +147,8 @@ def _cards(figures: dict[str, Any]) -> Iterator[Html]:
         "Actions in use",
         f"{use['used']} of {len(use['shares'])}" if use else None,
         "Latent actions that occur in real videos at all. A code that is never used is a key that was never learned.",
-        f"At least 2 % of {use['transitions']:,} transitions; as if {use['perplexity']:.1f} were used alike"
+        f"At least {percent(use['used_from'])} of {use['transitions']:,} transitions; "
+        f"as if {use['perplexity']:.1f} were used alike"
         if use
         else "",
     )
@@ -174,7 +176,9 @@ def _cards(figures: dict[str, Any]) -> Iterator[Html]:
         "FVD",
         _number(figures.get("fvd"), 0),
         "Distance between real and made clips as a video network sees them; lower is better.",
-        "Compares only with figures of the same network, number and length of clips" if figures.get("fvd") else "",
+        "Compares only with figures of the same network, number and length of clips"
+        if figures.get("fvd") is not None
+        else "",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from djinn.evaluate.animation import action_columns, below, beside
+from djinn.evaluate.controllability import percent
 from djinn.evaluate.effects import Effects
 from djinn.evaluate.html_quality import action_name, image, missing
 from djinn.evaluate.markup import Html, join, table, tag
@@ -67,7 +68,7 @@ def _use(figures: dict[str, Any]) -> Html:
         rows.append([action_name(code, figures.get("code_names")), bar, f"{100 * share:.1f} %"])
     words = (
         f"Inferred from {use['transitions']:,} transitions of real videos: {use['used']} of {len(rows)} codes in use (at least "
-        f"2 %), entropy {use['entropy_bits']:.2f} of {math.log2(max(len(rows), 1)):.2f} bits."
+        f"{percent(use['used_from'])}), entropy {use['entropy_bits']:.2f} of {math.log2(max(len(rows), 1)):.2f} bits."
     )
     return join(tag("p", words), table("Share of each latent action", ["action", "", "share"], rows, class_="use"))
 

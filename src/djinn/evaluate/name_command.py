@@ -10,6 +10,7 @@ from pathlib import Path
 
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
+from djinn.evaluate.console import aligned
 from djinn.evaluate.controllability import CodeTable
 from djinn.evaluate.effects import Effects
 from djinn.evaluate.names import gather, name_actions, propose_names
@@ -129,7 +130,7 @@ def format_names(actions: Sequence[ActionName], effects: Effects, table: CodeTab
         rows.append([str(action.code), name, " ".join(action.keys) or "-", *shift, *agree])
     summary = effects.summary()
     lines = [
-        *_aligned(rows),
+        *aligned(rows),
         "",
         f"Each action was held for {summary['frames']} frames from {summary['prompts']} prompts. Shifts are of the picture, "
         "in pixels a frame, +x",
@@ -145,10 +146,5 @@ def format_names(actions: Sequence[ActionName], effects: Effects, table: CodeTab
         for action, counts in zip(actions, table.counts, strict=True):
             shares = [f"{100 * counts[j] / max(sum(counts), 1):.0f}" for j in seen]
             cells.append([str(action.code), action.name, *shares, str(sum(counts))])
-        lines += ["", "true moves of each code, in percent of its transitions", *_aligned(cells)]
+        lines += ["", "true moves of each code, in percent of its transitions", *aligned(cells)]
     return "\n".join(lines)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

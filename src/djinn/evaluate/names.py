@@ -14,8 +14,8 @@ from tqdm import tqdm
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.clips import check_match, draw_clips, infer_actions, measuring
-from djinn.evaluate.controllability import CodeTable, Moves, code_table
+from djinn.evaluate.clips import check_match, draw_clips, measuring, read_codes
+from djinn.evaluate.controllability import CodeTable
 from djinn.evaluate.effects import Effects, measure_effects
 from djinn.models.actions import ActionName, default_name, proposed
 from djinn.models.world import World
@@ -132,22 +132,12 @@ def _held_out(dataset: Dataset, frames: int) -> str:
 
 
 def _table(world: World, dataset: Dataset, split: str, clips: int, seed: int, progress: bool) -> CodeTable | None:
-    names = dataset.about.get("action_names")
-    if world.latent_action is None or not dataset.has_actions or not names:
+    if world.latent_action is None or not dataset.has_actions or not dataset.about.get("action_names"):
         return None
     sample = draw_clips(dataset, split, clips, world.config.frames, seed)
-    codes, actions, changed = [], [], []
     bar = tqdm(total=len(sample), desc="comparing with true moves", unit=" clips", disable=not progress)
     with measuring(world), bar:
-        for indices in sample.batches(16):
-            video = sample.clips.batch(indices)
-            codes.append(infer_actions(world, video))
-            actions.append(sample.clips.actions(indices))
-            changed.append((video[:, 1:] != video[:, :-1]).any(axis=(2, 3, 4)))
-            bar.update(len(indices))
-    taken = np.concatenate(actions)
-    moves = Moves.of(names, taken)
-    return code_table(np.concatenate(codes), moves(taken), np.concatenate(changed), moves.names, world.num_actions)
+        return read_codes(world, sample, 16, bar)[1]
 
 
 def propose_names(evidence: Evidence) -> list[ActionName]:

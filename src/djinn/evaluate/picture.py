@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from djinn.errors import UserError
+from djinn.data.video import whole_file
 from djinn.evaluate.clips import Shown
 
 _TILE = 96
 _GAP = 4
 _TEXT = 13
-_INK = (230, 230, 230)
-_PAPER = (24, 24, 28)
+INK = (230, 230, 230)
+PAPER = (24, 24, 28)
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ def grid(rows: Sequence[Row], columns: Sequence[str] = ()) -> Image.Image:
         tops.append(y)
         y += height + _GAP + (_TEXT if row.captions else 0)
     frames = max(len(row.video) for row in rows)
-    picture = Image.new("RGB", (left + frames * (width + _GAP), y), _PAPER)
+    picture = Image.new("RGB", (left + frames * (width + _GAP), y), PAPER)
     draw = ImageDraw.Draw(picture)
     for i, text in enumerate(columns):
-        draw.text((left + i * (width + _GAP), _GAP // 2), text, _INK, font)
+        draw.text((left + i * (width + _GAP), _GAP // 2), text, INK, font)
     for row, top in zip(rows, tops, strict=True):
-        draw.text((_GAP, top + height // 2 - _TEXT // 2), row.label, _INK, font)
+        draw.text((_GAP, top + height // 2 - _TEXT // 2), row.label, INK, font)
         for i, frame in enumerate(row.video):
             x = left + i * (width + _GAP)
             picture.paste(Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST), (x, top))
         for i, text in enumerate(row.captions):
-            draw.text((left + i * (width + _GAP), top + height), text, _INK, font)
+            draw.text((left + i * (width + _GAP), top + height), text, INK, font)
     return picture
 
 
@@ -86,11 +86,5 @@ def save_png(picture: Image.Image, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
         picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None

@@ -27,7 +27,11 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
     """For each verdict what can be done, and whether it applies."""
     sizes, actions, dynamics = world.config.tokenizer, world.config.latent_action, world.config.dynamics
     many_codes = sizes.quantizer.codes >= 1024
-    fewer_actions = f"fewer latent actions: --world.latent-action.quantizer.codes {max(2, world.num_actions // 2)}"
+    fewer_actions = (
+        world.num_actions > 2,
+        f"fewer latent actions: --world.latent-action.quantizer.codes {max(2, world.num_actions // 2)}",
+    )
+    restarts = actions.quantizer.kind == "ema"
     longer = "train longer: a new run with a higher --minutes or --steps"
     moving = "check that things move in the videos from one frame to the next: import them with a lower --fps"
     motion = (not actions.motion, "show the encoder what moved: --world.latent-action.motion")
@@ -41,22 +45,29 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 "--world.tokenizer.quantizer.restart-below 0.3, or a lower --tokenizer.lr",
             ),
             (not many_codes, "more codes: --world.tokenizer.quantizer.codes 1024"),
-            (many_codes, f"more tokens for a frame: --world.tokenizer.patch {max(2, sizes.patch // 2)}"),
+            (
+                many_codes and sizes.patch > 2,
+                f"more tokens for a frame: --world.tokenizer.patch {max(2, sizes.patch // 2)}",
+            ),
             (_ALWAYS, "train the tokenizer longer: a higher --tokenizer-share or --tokenizer.minutes"),
             anew,
         ],
         "codes collapsed": [
             (
-                _ALWAYS,
+                restarts,
                 "a new run with a higher --world.latent-action.quantizer.restart-below (for instance 0.3) or a lower "
                 "--world.latent-action.quantizer.commitment (for instance 0.01)",
             ),
             (
-                not actions.quantizer.standardize,
+                actions.quantizer.kind == "gradient",
+                "a codebook whose dead codes start again: a new run with --world.latent-action.quantizer.kind ema",
+            ),
+            (
+                actions.quantizer.kind != "fsq" and not actions.quantizer.standardize,
                 "let small differences choose between the codes: --world.latent-action.quantizer.standardize",
             ),
             (_ALWAYS, "a lower --dynamics.lr"),
-            (_ALWAYS, fewer_actions),
+            fewer_actions,
             (_ALWAYS, moving),
         ],
         "actions describe pictures, not motion": [
@@ -66,7 +77,7 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 _ALWAYS,
                 "cut menus, scene changes and other games out of the videos: a code that names the scene explains those",
             ),
-            (_ALWAYS, fewer_actions),
+            fewer_actions,
         ],
         "actions ignored": [
             ("dynamics_response" in failed and prepend[0], prepend[1]),
@@ -107,7 +118,7 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 "more video of this one game, in which much happens: more levels or more time, and for a recorded game "
                 "another --policy",
             ),
-            ("codes_in_use" in failed, fewer_actions),
+            ("codes_in_use" in failed and fewer_actions[0], fewer_actions[1]),
             prepend,
         ],
         "drift": [
@@ -116,11 +127,15 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 "train on the past that play has: --world.dynamics.masking clean_past",
             ),
             (
-                _ALWAYS,
+                dynamics.masking != "paper",  # which corrupts nothing
                 "make the past in training as imperfect as in play: --world.dynamics.corrupt "
                 f"{min(0.5, max(0.2, 2 * dynamics.corrupt)):g}",
             ),
-            (_ALWAYS, "play with more or fewer MaskGIT steps and another temperature: --steps, --temperature"),
+            (
+                _ALWAYS,
+                "play with more or fewer MaskGIT steps and another temperature: sliders in the page, --steps and "
+                "--temperature of djinn sample and djinn eval",
+            ),
             (_ALWAYS, longer),
             (_ALWAYS, f"a longer memory: --world.frames {2 * world.config.frames}"),
         ],

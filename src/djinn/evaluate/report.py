@@ -17,8 +17,8 @@ from djinn.data.dataset import Dataset
 from djinn.data.video import whole_file
 from djinn.errors import UserError
 from djinn.evaluate.charts import require_plot
-from djinn.evaluate.clips import Closeness, Sample, Shown, check_match, draw_clips, infer_actions, measuring, play_clips
-from djinn.evaluate.controllability import Interval, Moves, code_table, code_use, delta_psnr
+from djinn.evaluate.clips import Closeness, Sample, Shown, check_match, draw_clips, measuring, play_clips, read_codes
+from djinn.evaluate.controllability import Interval, code_use, delta_psnr
 from djinn.evaluate.detectors import load_detector, random_detector
 from djinn.evaluate.drift import FEWEST, REAL, measure_drift
 from djinn.evaluate.effects import measure_effects
@@ -245,20 +245,9 @@ def _drawn_actions(shape: tuple[int, int], shares: list[float], seed: int) -> tu
 
 def _codes_of(world: World, sample: Sample, batch: int, bar: tqdm) -> dict[str, Any]:
     """Use of the latent codes, and what they stand for where true actions are known."""
-    codes, actions, changed = [], [], []
-    for indices in sample.batches(batch):
-        video = sample.clips.batch(indices)
-        codes.append(infer_actions(world, video))
-        changed.append((video[:, 1:] != video[:, :-1]).any(axis=(2, 3, 4)))
-        actions.append(sample.clips.actions(indices))
-        bar.update(len(indices))
-    inferred, table = np.concatenate(codes), None
-    if sample.clips.dataset.has_actions:
-        taken = np.concatenate(actions)
-        moves = Moves.of(sample.clips.dataset.about.get("action_names") or [], taken)
-        table = asdict(code_table(inferred, moves(taken), np.concatenate(changed), moves.names, world.num_actions))
+    inferred, table = read_codes(world, sample, batch, bar)
     use = asdict(code_use(inferred, world.num_actions))
-    return {"code_use": use, "code_names": list(world.action_names), "code_table": table}
+    return {"code_use": use, "code_names": list(world.action_names), "code_table": table and asdict(table)}
 
 
 def _quality(close: dict[str, Closeness], seed: int) -> dict[str, Any]:

@@ -92,12 +92,22 @@ def read_actions(folder: Path, count: int) -> list[ActionName]:
 def _read(code: int, entry: dict[str, Any]) -> ActionName:
     proposal = entry.get("proposed")
     if proposal is not None:
-        proposal = Proposal(str(proposal["name"]), _keys(proposal), str(proposal.get("evidence", "")))
-    return ActionName(code, str(entry["name"]), _keys(entry), proposal)
+        proposal = Proposal(_word(proposal["name"]), _keys(proposal), str(proposal.get("evidence", "")))
+    return ActionName(code, _word(entry["name"]), _keys(entry), proposal)
 
 
 def _keys(entry: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(key) for key in entry.get("keys", []))
+    keys = entry.get("keys", [])
+    if not isinstance(keys, list):  # the letters of `keys: ArrowUp` are no keys
+        raise TypeError
+    return tuple(map(_word, keys))
+
+
+def _word(value: Any) -> str:
+    """A name or a key; YAML reads one of digits as a number."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError
+    return str(value)
 
 
 def save_actions(folder: Path, actions: Sequence[ActionName]) -> None:

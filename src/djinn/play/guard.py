@@ -15,17 +15,23 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine only."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is written as; None for a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
+    return getattr(address, "ipv4_mapped", None) or address  # a listener on :: sees 127.0.0.1 as ::ffff:127.0.0.1
 
 
 def same_host(connection: HTTPConnection) -> bool:
@@ -55,7 +61,7 @@ def _host_and_port(address: str, scheme: str) -> tuple[str, int] | None:
 class Guard:
     """ASGI middleware: checks the `Host` header and puts the security headers on every answer.
 
-    With a server on loopback the host asked for must be a loopback name: a foreign page whose name was made to point
+    With `hosts` the host asked for must be one of these or a loopback name: a foreign page whose name was made to point
     at this machine (DNS rebinding) is refused.
     """
 
@@ -67,7 +73,7 @@ class Guard:
             hosts: host names that may be asked for; None allows any.
         """
         self.app = app
-        self.hosts = hosts
+        self.hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in, or refuses it."""

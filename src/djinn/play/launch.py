@@ -17,6 +17,7 @@ import numpy as np
 
 from djinn.errors import UserError
 from djinn.play.guard import is_loopback
+from djinn.play.protocol import HIGHEST_FPS
 from djinn.play.server import create_app
 
 try:
@@ -56,14 +57,17 @@ def serve(
         idle_minutes: a player who has sent nothing for so long is dropped.
         image_format: how frames travel: `png`, `webp` or `jpeg`.
         device: where the world computes; CUDA where there is one, by default.
-        allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy.
+        allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. A server that
+            listens for other machines answers to any name without them, and with them to these and its own only.
         int8: whether the dynamics multiplies in eight bits on a CPU; see `djinn.generate.int8`.
 
     Raises:
-        UserError: the port or the address cannot be used, or there is no world.
+        UserError: the port or the address cannot be used, there is no world, or a number is out of range.
     """
     if max_players < 1:
         raise UserError(f"max_players must be at least 1, got {max_players}")
+    if fps is not None and not 0 <= fps <= HIGHEST_FPS:
+        raise UserError(f"fps must lie between 0 (as fast as it goes) and {HIGHEST_FPS:g}, got {fps:g}")
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         from djinn.generate.int8 import for_play
@@ -79,7 +83,7 @@ def serve(
             max_players=max_players,
             idle_minutes=idle_minutes,
             image_format=image_format,
-            hosts=allowed_hosts if is_loopback(host) else None,
+            hosts=_hosts(host, allowed_hosts),
             folder=folder,
         )
         config = uvicorn.Config(
@@ -121,6 +125,13 @@ def _take(host: str, port: int) -> socket.socket:
             raise UserError(f"port {port} needs rights that you do not have: choose --port 8000, say") from None
         raise UserError(f"cannot listen on {host} port {port} ({error.strerror}): try --host 127.0.0.1") from None
     return listener
+
+
+def _hosts(host: str, allowed: Sequence[str]) -> list[str] | None:
+    """Host names that may be asked for besides loopback names; None allows any."""
+    if is_loopback(host):
+        return list(allowed)
+    return [host, socket.gethostname(), *allowed] if allowed else None
 
 
 def _url(host: str, port: int) -> str:

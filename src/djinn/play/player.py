@@ -192,7 +192,7 @@ class Player:
         elif kind == "undo":
             frames = min(fields.get("frames", 1), self._depth)
             if frames == 0:
-                raise UserError("There is nothing to take back: undo reaches as far as the start or 32 frames.")
+                raise UserError(f"There is nothing to take back: undo reaches to the start or {UNDO_DEPTH} frames far.")
             session = self._playing()
             await self._show(lambda: session.undo(frames), action=None, steps=-frames)
         elif kind == "reset":

@@ -8,7 +8,6 @@ message: two bytes with the length of the header (big-endian), the header as JSO
 from __future__ import annotations
 
 import json
-import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,7 @@ class Number:
     def check(self, name: str, value: Any) -> int | float:
         """Returns the value, or raises `UserError` saying what it should have been."""
         right = isinstance(value, int) if self.whole else isinstance(value, int | float)
-        if not right or isinstance(value, bool) or not math.isfinite(value) or not self.low <= value <= self.high:
+        if not right or isinstance(value, bool) or not self.low <= value <= self.high:  # NaN is in no range
             kind = "a whole number" if self.whole else "a number"
             raise UserError(f"'{name}' must be {kind} from {self.low:g} to {self.high:g}, got {_short(value)}.")
         return value if self.whole else float(value)

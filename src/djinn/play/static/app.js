@@ -309,6 +309,7 @@ const stopRewind = () => {
   rewind = null;
 };
 const keepUndoing = (wait) => {
+  if ($("undo").disabled) return stopRewind(); // at the start; a disabled button is not told that it is let go
   undo();
   rewind = setTimeout(() => keepUndoing(90), wait);
 };
