@@ -89,6 +89,15 @@ def test_missing_file_is_named(tmp_path):
         lambda: QuantizerConfig("fsq", codes=15, dim=2, levels=(4, 4)),
         lambda: TokenizerConfig(patch=0),
         lambda: DynamicsConfig(corrupt=1),
+        lambda: DynamicsConfig(masking="paper", corrupt=0.2),
+        lambda: QuantizerConfig(restart_below=1.0),
+        lambda: QuantizerConfig(commitment=-0.1),
+        lambda: WorldConfig(fps=0.0),
+        lambda: StageConfig(warmup=-1),
+        lambda: StageConfig(clip=-1.0),
+        lambda: StageConfig(weight_decay=-1e-4),
+        lambda: StageConfig(schedule="wsd", decay=1.5),
+        lambda: StageConfig(betas=(0.9, 1.0)),
         lambda: SamplerConfig(steps=0),
         lambda: SamplerConfig(temperature=-1),
         lambda: WorldConfig(frames=1),
@@ -118,6 +127,14 @@ def test_options_of_a_learned_codebook_are_refused_with_a_fixed_grid(settings, w
         QuantizerConfig("fsq", 16, 2, levels=(4, 4), **settings)
 
 
+def test_restarts_are_refused_where_the_codebook_has_none():
+    with pytest.raises(
+        UserError, match=r"restart_below is for kind 'ema' only, but kind is 'gradient': set .* to 0\.1"
+    ):
+        QuantizerConfig("gradient", restart_below=0.3)
+    assert QuantizerConfig("gradient", restart_below=0.0).kind == "gradient"
+
+
 def test_frames_are_padded_to_whole_patches():
     world = PRESETS["genie-10.1b"].world
     assert (world.height, world.width, world.tokenizer.patch) == (90, 160, 4)
@@ -138,7 +155,7 @@ def test_configs_are_frozen():
         minutes=st.none() | st.floats(0.01, 1e5),
         lr=st.floats(1e-3, 1),
         min_lr=st.floats(0, 1e-3),
-        betas=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+        betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
         schedule=st.sampled_from(["cosine", "wsd", "constant"]),
     )
 )

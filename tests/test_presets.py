@@ -57,7 +57,9 @@ def test_bench_is_the_size_that_its_targets_name():
     assert (world.dynamics.transformer.blocks, world.dynamics.transformer.d_model) == (6, 256)
 
 
-@pytest.mark.parametrize(("name", "words"), [("tinny", "did you mean 'tiny'"), ("xyz", "the presets are tiny, finetune")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("tinny", "did you mean 'tiny'"), ("xyz", "the presets are tiny, finetune")]
+)
 def test_unknown_preset_names_the_others(name, words):
     with pytest.raises(UserError, match=words):
         get_preset(name)

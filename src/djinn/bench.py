@@ -9,7 +9,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from djinn.train.trainer import peak_memory_mb
 
 LONG = 2_000
 EARLY, LATE, NEAR = 20, 1_000, 50
-"""`--long` compares the median time of `NEAR` frames from frame `EARLY` on with that from frame `LATE` on."""
+"""`--long` compares the median time of `NEAR` frames from frame `EARLY` on with that from frame `LATE` on, in turn."""
 PRESET_BATCH = 4
 """Clips a training step where no run says how many."""
 LEAST_SECONDS, LEAST_STEPS, WARMUP_STEPS = 3.0, 5, 3
@@ -88,7 +89,7 @@ def bench(
     if frames < 2:
         raise UserError(f"frames must be at least 2, got {frames}")
     place = torch.device(check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    world, config = _load(name, place)
+    world, config = load(name, place)
     sampler = adjust(world.config.sampler, steps, None)
     played = for_play(world, int8)
     figures: dict[str, Any] = {"world": name, **play(played, sampler, frames, _say)}
@@ -106,8 +107,12 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _load(name: str, device: torch.device) -> tuple[World, TrainConfig]:
-    """The world, and how it is trained: as its run says, or else in clips of `PRESET_BATCH`."""
+def load(name: str, device: torch.device) -> tuple[World, TrainConfig]:
+    """The world, and how it is trained: as its preset or run says, or else in batches of `PRESET_BATCH`.
+
+    Raises:
+        UserError: there is no such world or preset.
+    """
     if name.startswith("preset:"):
         config = get_preset(name.removeprefix("preset:"))
         torch.manual_seed(0)
@@ -116,8 +121,8 @@ def _load(name: str, device: torch.device) -> tuple[World, TrainConfig]:
         return world.eval(), config
     folder = find_world(name)
     world = World.from_pretrained(folder, device)
-    run = folder.parent / "config.yaml"
-    if run.is_file():
+    run = Path(os.path.abspath(folder)).parent / "config.yaml"
+    if run.is_file() and run.with_name("dataset.txt").is_file():  # else some other program's
         return world, dataclasses.replace(load_yaml(TrainConfig, run), world=world.config)
     stage = StageConfig(batch=PRESET_BATCH)
     return world, TrainConfig(world=world.config, tokenizer=stage, dynamics=stage)
@@ -166,20 +171,31 @@ def play(world: World, sampler: Any, frames: int, say: Callable[[str], None]) ->
 def play_long(world: World, sampler: Any, say: Callable[[str], None]) -> dict[str, Any]:
     """Plays `LONG` frames: whether late frames cost more than early ones, and whether memory grows.
 
+    At frame `LATE` a second game is begun and brought to frame `EARLY`; then both take `NEAR` steps in turn, so that
+    whatever else the machine does falls on both alike.
+
     Returns:
-        `late_over_early`: time of frame 1,000 over that of frame 20; `peak_memory_mb` by frame.
+        `late_over_early`: median time of a step from frame 1,000 on over that of one from frame 20 on; `peak_memory_mb`
+        by frame.
     """
     say(f"playing {LONG:,} frames")
-    session = Session(world, _noise(world, 1)[0], sampler=sampler)
-    seconds, memory = [], {}
+    old = Session(world, _noise(world, 1)[0], sampler=sampler)
+    late, early, memory = [], [], {}
     for i in tqdm(range(1, LONG), unit=" frames", leave=False, disable=not sys.stderr.isatty()):
-        started = time.perf_counter()
-        session.step(i % world.num_actions)
-        seconds.append(time.perf_counter() - started)
+        if i == LATE:
+            young = Session(world, _noise(world, 1)[0], sampler=sampler)
+            for k in range(1, EARLY):
+                young.step(k % world.num_actions)
+            for k in range(NEAR):
+                late.append(_timed(partial(old.step, k % world.num_actions), world.device))
+                early.append(_timed(partial(young.step, k % world.num_actions), world.device))
+            del young
+        old.step(i % world.num_actions)
         if i + 1 in (LONG // 20, LONG // 4, LONG // 2, LONG):
             memory[str(i + 1)] = round(peak_memory_mb(world.device), 1)
-    early, late = (statistics.median(seconds[first : first + NEAR]) for first in (EARLY, LATE))
-    return {"frames": LONG, "late_over_early": round(late / early, 3), "peak_memory_mb": memory}
+            say(f"  frame {i + 1:,}: {memory[str(i + 1)]:,} MB")
+    ratio = statistics.median(late) / statistics.median(early)
+    return {"frames": LONG, "late_over_early": round(ratio, 3), "peak_memory_mb": memory}
 
 
 def _noise(world: World, frames: int) -> Tensor:
@@ -204,17 +220,31 @@ def _wait(device: torch.device) -> None:
 # ------------------------------------------------------------------------------------------------------------- train
 
 
-def training(world: World, config: TrainConfig, compile: Compile, say: Callable[[str], None]) -> dict[str, Any]:
-    """Times optimizer steps on random clips: tokenizer, dynamics alone, and the world stage (LAM + dynamics).
+def training(
+    world: World,
+    config: TrainConfig,
+    compile: Compile,
+    say: Callable[[str], None],
+    parts: Sequence[str] = ("dynamics", "world", "tokenizer"),
+) -> dict[str, Any]:
+    """Times optimizer steps on random clips: dynamics alone, the world stage (LAM + dynamics), and the tokenizer.
 
     Tokens are given, as they are cached in training. A frame counts once, however many passes it takes.
 
+    Args:
+        world: what is trained; it is not changed.
+        config: how.
+        compile: `torch.compile` per block.
+        say: is told what is under way.
+        parts: which of the three, `dynamics` among them.
+
     Returns:
-        `train_fps`: frames a second of the dynamics alone; `train`: for each of the three frames a second, milliseconds
+        `train_fps`: frames a second of the dynamics alone; `train`: for each part frames a second, milliseconds
         a step, FLOPs a frame and, on a GPU that is known, the share of its bf16 peak.
     """
     results = {}
-    for name, stage in (("dynamics", config.dynamics), ("world", config.dynamics), ("tokenizer", config.tokenizer)):
+    for name in parts:
+        stage = config.tokenizer if name == "tokenizer" else config.dynamics
         batch = stage.batch // stage.accumulate
         say(f"training {name}: batches of {batch} x {config.world.frames} frames")
         module = _trained(world, name)

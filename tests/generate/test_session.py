@@ -82,6 +82,8 @@ def test_prompt_actions_are_inferred_or_given(make_world):
     assert np.array_equal(play(a, [1, 2]), play(b, [1, 2]))
     with pytest.raises(UserError, match="need 3 prompt actions"):
         Session(world, frames, prompt_actions=[0])
+    with pytest.raises(UserError, match=r"need 3 prompt actions, \(1, 3\) in all, got \(1, 4\)"):
+        Session(world, frames, prompt_actions=[0] * 4)
     with pytest.raises(UserError, match="action 5 is out of range"):
         Session(world, frames, prompt_actions=[0, 5, 0])
 
@@ -89,6 +91,12 @@ def test_prompt_actions_are_inferred_or_given(make_world):
 def test_a_prompt_longer_than_the_window(make_world):
     session = Session(make_world(frames=4), prompt(1, 11))
     assert session.step(0).shape == (1, 12, 10, 3)
+    world, frames, led = make_world(frames=4), prompt(1, 6), [4, 4, 0, 1, 2]
+    whole = Session(world, frames, prompt_actions=led)
+    last = Session(world, frames[:, 2:], prompt_actions=led[2:])
+    assert np.array_equal(play(whole, [1, 2]), play(last, [1, 2]))
+    with pytest.raises(UserError, match="6 prompt frames need 5 prompt actions"):
+        Session(world, frames, prompt_actions=led[2:])
 
 
 def test_seeded_and_reproducible(make_world):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -170,3 +173,34 @@ def test_qk_norm_has_the_gradient_of_its_formula():
         assert torch.autograd.gradcheck(qk_norm, (x, lengths), atol=1e-4)
     made = qk_norm(x, lengths).norm(dim=-1, keepdim=True)
     torch.testing.assert_close(made, lengths.expand(2, 3, 2, 4, 1), rtol=1e-5, atol=0)
+
+
+COMPILED = """
+import torch
+from djinn.config import TransformerConfig
+from djinn.nn import STBlock
+from djinn.nn.time import rotary_table
+torch.set_num_threads(1)
+torch.manual_seed(0)
+block = STBlock(TransformerConfig(1, d_model=16, heads=2, head_dim=8))
+x, rotary, weight = torch.randn(2, 3, 5, 16), rotary_table(torch.arange(3), 8), torch.randn(2, 3, 5, 16)
+
+def gradients(run):
+    block.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        made = run(x, rotary)
+    (made * weight).sum().backward()
+    return [p.grad.clone() for p in block.parameters()]
+
+own = gradients(block)
+assert all(g.dtype == torch.float32 for g in own)
+compiled = gradients(torch.compile(block, fullgraph=True, backend="aot_eager"))
+for a, b in zip(own, compiled, strict=True):
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_block_has_no_graph_break_and_the_same_gradients_in_bf16():
+    result = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2_000:]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from training_world import tiny_config
 
-from djinn.config import TrainConfig, to_dict
+from djinn.config import StageConfig, TrainConfig, WorldConfig, to_dict
 from djinn.errors import UserError
 from djinn.train import checkpoint
-from djinn.train.checkpoint import check_same, differences, load_checkpoint, save_checkpoint
+from djinn.train.checkpoint import check_same, differences, load_checkpoint, save_checkpoint, with_defaults
 
 
 def state(step: int) -> dict:
@@ -112,3 +112,19 @@ def test_only_what_changes_a_step_must_agree(tmp_path: Path) -> None:
     assert differences(old, to_dict(tiny_config(lr=1.0))) == ["tokenizer.lr: 0.003 -> 1.0", "dynamics.lr: 0.003 -> 1.0"]
     with pytest.raises(UserError, match=r"world\.frames: 4 -> 16.*--out"):
         check_same(old, to_dict(TrainConfig()), tmp_path)
+
+
+def test_fields_that_came_later_count_as_their_defaults(tmp_path: Path) -> None:
+    new = to_dict(tiny_config())
+    old = to_dict(tiny_config())
+    for sizes in ("tokenizer", "latent_action"):
+        del old["world"][sizes]["quantizer"]["standardize"]
+    del old["world"]["latent_action"]["input"], old["tokenizer"]["ema"]
+    kinds: dict[str, type] = {"world": WorldConfig, "tokenizer": StageConfig}
+    check_same(with_defaults(old, kinds), new, tmp_path)
+    new["world"]["latent_action"]["input"] = "tokens"
+    with pytest.raises(UserError, match=r"world\.latent_action\.input: pixels -> tokens"):
+        check_same(with_defaults(old, kinds), new, tmp_path)
+    old["world"]["from_the_future"] = 1
+    with pytest.raises(UserError, match=r"world\.from_the_future: 1 -> None"):
+        check_same(with_defaults(old, kinds), new, tmp_path)

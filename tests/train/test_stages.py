@@ -142,6 +142,9 @@ def test_a_collapse_is_named_with_its_remedy() -> None:
     assert (
         top and "collapsed" in top and "--world.latent-action.quantizer.restart-below" in top and "--dynamics.lr" in top
     )
+    for kind, remedy in (("gradient", "quantizer.kind ema"), ("fsq", "fewer levels")):
+        said = diagnose_world({**FINE, "val_action_top": 0.95}, 8, 5000, 0.3, kind)
+        assert said and remedy in said and "restart-below" not in said
     few = diagnose_world({**FINE, "val_actions_used": 3.0}, 8, 5000, 0.3)
     assert few and "only 3 of 8" in few and "commitment" in few
     idle = diagnose_world({**FINE, "val_gain": 0.05}, 8, 5000, 0.6)

@@ -125,6 +125,36 @@ def test_changed_settings_are_refused_and_steps_may_grow(tmp_path: Path) -> None
     assert weights(tmp_path)["step"] == 15
 
 
+def test_a_checkpoint_of_an_older_djinn_is_continued(tmp_path: Path) -> None:
+    make(tmp_path, steps=8).run()
+    path = tmp_path / "toy" / "checkpoint.pt"
+    state = weights(tmp_path)
+    del state["config"]["toy"]["decay"], state["config"]["world"]["latent_action"]["input"]
+    checkpoint.save_checkpoint(path, state)
+    with pytest.raises(UserError, match=r"toy\.decay: 0\.1 -> 0\.2"):
+        make(tmp_path, decay=0.2).run()
+    make(tmp_path, steps=10).run()
+    assert weights(tmp_path)["step"] == 10
+    assert weights(tmp_path)["config"]["toy"]["decay"] == 0.1
+
+
+def test_the_world_stage_keeps_sizes_and_settings_apart(tmp_path: Path) -> None:
+    stage = ToyStage(noise=0.1)
+    stage.name = "world"
+    job = make(tmp_path, stage, steps=4)
+    job.run()
+    path = checkpoint.checkpoint_path(tmp_path, "world")
+    state = load_checkpoint(path, "world")
+    assert state["config"]["world"]["frames"] == TrainConfig().world.frames
+    assert state["config"]["dynamics"]["lr"] == CONFIG.lr
+    state["config"]["world"] = state["config"].pop("dynamics")  # as it was written once
+    checkpoint.save_checkpoint(path, state)
+    with pytest.raises(UserError, match=r"dynamics\.lr: 0\.01 -> 0\.02"):
+        make(tmp_path, stage, lr=2e-2).run()
+    make(tmp_path, stage, steps=6).run()
+    assert load_checkpoint(path, "world")["step"] == 6
+
+
 def test_minutes_end_a_stage_and_pauses_do_not_count(tmp_path: Path) -> None:
     make(tmp_path, steps=1_000_000, minutes=0.01, save_every=1_000_000, eval_every=1_000_000).run()
     saved = weights(tmp_path)

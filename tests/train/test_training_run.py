@@ -13,6 +13,7 @@ from training_world import tiny_config, write_dataset
 from djinn.config import load_yaml, with_limits
 from djinn.errors import UserError
 from djinn.models import World
+from djinn.models.actions import read_actions, save_actions
 from djinn.train.checkpoint import checkpoint_path, load_checkpoint
 from djinn.train.log import read_metrics
 from djinn.train.run import last_figures, load_tokenizer, summary, train
@@ -186,6 +187,20 @@ def test_training_goes_on_from_a_world(data: Path, finished: Path, tmp_path: Pat
         torch.testing.assert_close(after[name], weights, atol=1e-3, rtol=1e-2, msg=name)  # fp16 in the run folder
     fresh = World.from_pretrained(finished, "cpu")
     assert fresh.action_names != world.action_names
+
+
+def test_names_that_a_run_was_given_outlive_its_next_export(data: Path, finished: Path, tmp_path: Path) -> None:
+    start, out = tmp_path / "start", tmp_path / "run"
+    world = World.from_pretrained(finished, "cpu")
+    world.action_names = [f"do {i}" for i in range(world.num_actions)]
+    world.save_pretrained(start, "fp32")
+    config = dataclasses.replace(tiny_config(steps=2), start_from=str(start))
+    train(data, out, config)
+    actions = read_actions(out / "world", world.num_actions)
+    save_actions(out / "world", [actions[0].renamed("jump"), *actions[1:]])
+    train(data, out, dataclasses.replace(config, dynamics=dataclasses.replace(config.dynamics, steps=3)))
+    assert load_checkpoint(checkpoint_path(out, "world"), "world")["step"] == 3
+    assert World.from_pretrained(out, "cpu").action_names == ["jump", *world.action_names[1:]]
 
 
 def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:

@@ -87,18 +87,24 @@ class Session:
             raise UserError("the prompt holds no frame")
         with torch.inference_mode():
             self._prompt_tokens = world.tokenizer.encode(pixels)
-            self._prompt_vectors = world.action_vectors[self._between(video[:, -frames:], prompt_actions)]
+            self._prompt_vectors = world.action_vectors[self._between(video, frames, prompt_actions)]
         self._undo: deque[_Undo] = deque(maxlen=undo_depth)
         self.reset()
 
-    def _between(self, video: Tensor, actions: Sequence[int] | Tensor | None) -> Tensor:
-        count = video.shape[1] - 1
+    def _between(self, video: Tensor, frames: int, actions: Sequence[int] | Tensor | None) -> Tensor:
+        """Actions between the last `frames` frames of a prompt, which are all that the window holds."""
+        count = frames - 1
         if actions is None:
-            return self.world.infer_actions(video) if count else torch.zeros(self.batch, 0, dtype=torch.int64)
+            return (
+                self.world.infer_actions(video[:, -frames:]) if count else torch.zeros(self.batch, 0, dtype=torch.int64)
+            )
         given = torch.as_tensor(actions, dtype=torch.int64)
         given = given.expand(self.batch, -1) if given.ndim == 1 else given
-        if given.shape[0] != self.batch or given.shape[1] < count:
-            raise UserError(f"{video.shape[1]} prompt frames need {count} prompt actions, got {tuple(given.shape)}")
+        if given.shape != (self.batch, video.shape[1] - 1):
+            shape = (self.batch, video.shape[1] - 1)
+            raise UserError(
+                f"{video.shape[1]} prompt frames need {shape[1]} prompt actions, {shape} in all, got {tuple(given.shape)}"
+            )
         self.world.check_actions(given)
         return given[:, given.shape[1] - count :].to(self.world.device)
 

@@ -5,6 +5,7 @@ Tensors are safetensors and the rest is plain YAML, so a world from a stranger c
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,13 +62,15 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         dtype: `fp16` or `fp32`, of the weights; codebooks and counters stay as they are.
 
     Raises:
-        UserError: `dtype` is unknown, or `folder` holds something that is no world.
+        UserError: `dtype` is unknown, or `folder` holds something that is no world, for instance a run.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     folder = folder.absolute()
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder} is not empty and no world: give another folder")
+    old = _old(folder)
+    if not folder.exists() and (old / "model.safetensors").is_file():
+        old.rename(folder)  # a save was killed between two renames: names and card of that world still count
+    _refuse_other(folder)
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -93,7 +96,6 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None
         raise
-    old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -101,8 +103,19 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _refuse_other(folder: Path) -> None:
+    """Refuses to replace what is no world: a run folder has a `config.yaml` too, and its checkpoints would be gone."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file and no world: give another folder")
+    if (folder / "dataset.txt").exists():
+        raise UserError(f"{folder} is a run folder and no world: give another folder, for instance {folder / 'world'}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is not empty and no world: give another folder")
+
+
 def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+    folder = Path(os.path.abspath(folder))  # "." and ".." have no name of their own
+    return folder.with_name(folder.name + ".old") if folder.name else folder
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:

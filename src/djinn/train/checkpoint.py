@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from djinn.config import from_dict, to_dict
 from djinn.disk import room_for
 from djinn.errors import UserError
 
@@ -125,6 +126,23 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         if key not in FREE_KEYS:
             found += differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
     return found
+
+
+def with_defaults(config: dict[str, Any], kinds: dict[str, type]) -> dict[str, Any]:
+    """A stored config (as plain data) with the fields that Djinn has got since, at their defaults.
+
+    Args:
+        config: the config, part by part.
+        kinds: the dataclass of each part that is one; the others, and what this Djinn cannot read, stay as they are.
+    """
+
+    def fill(kind: type, part: Any) -> Any:
+        try:
+            return to_dict(from_dict(kind, part))
+        except UserError:
+            return part
+
+    return {key: fill(kinds[key], part) if key in kinds else part for key, part in config.items()}
 
 
 def check_same(old: Any, new: Any, folder: Path) -> None:

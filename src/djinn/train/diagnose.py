@@ -12,7 +12,7 @@ NO_GAIN = 0.2
 """dB of PSNR below which inferred actions are no better than random ones."""
 
 
-def diagnose_world(figures: dict[str, float], actions: int, step: int, share: float) -> str | None:
+def diagnose_world(figures: dict[str, float], actions: int, step: int, share: float, kind: str = "ema") -> str | None:
     """A warning where the latent actions have collapsed or do nothing, else None.
 
     Args:
@@ -20,15 +20,20 @@ def diagnose_world(figures: dict[str, float], actions: int, step: int, share: fl
         actions: number of latent actions.
         step: steps done.
         share: share of training done.
+        kind: of the quantizer of latent actions, on which the remedy depends.
     """
     if step < EARLIEST_STEP or share < EARLIEST_SHARE:
         return None
     top, used, gain = figures["val_action_top"], int(figures["val_actions_used"]), figures["val_gain"]
-    remedy = (
-        "start a new run with a higher --world.latent-action.quantizer.restart-below (for instance 0.3), "
-        "a lower --dynamics.lr, another --world.latent-action.quantizer.commitment, "
-        "or fewer --world.latent-action.quantizer.codes"
-    )
+    quantizer = "--world.latent-action.quantizer"
+    remedies = {
+        "ema": f"a higher {quantizer}.restart-below (for instance 0.3), a lower --dynamics.lr, "
+        f"another {quantizer}.commitment, or fewer {quantizer}.codes",
+        "gradient": f"{quantizer}.kind ema, which restarts dead codes, a lower --dynamics.lr, "
+        f"another {quantizer}.commitment, or fewer {quantizer}.codes",
+        "fsq": "a lower --dynamics.lr, or fewer levels",
+    }
+    remedy = f"start a new run with {remedies[kind]}"
     if top > 0.9:
         return f"the latent actions have collapsed: one code has {top:.0%} of all use at step {step}; {remedy}"
     if used < actions / 2:

@@ -238,9 +238,11 @@ class _Job:
                 make=make,
             )
 
-        mine = find(make=True) if self.ranks.first else None
+        cache = find(make=True) if self.ranks.first else None
         self.ranks.wait()
-        return mine if self.ranks.first else find(make=False)
+        cache = cache if self.ranks.first else find(make=False)
+        self.ranks.wait()  # where nothing is left to train, the first rank removes it at once
+        return cache
 
     def _trainer(self, stage: Stage, depends: dict[str, str]) -> Trainer:
         config = self.config.tokenizer if stage.name == "tokenizer" else self.config.dynamics

@@ -16,6 +16,7 @@ from djinn.data.loader import LoaderBatch
 from djinn.disk import room_for
 from djinn.generate import rollout
 from djinn.models import LatentActionModel, VideoTokenizer, World
+from djinn.models.actions import FILE, default_name
 from djinn.train.diagnose import diagnose_tokenizer, diagnose_world
 from djinn.train.figures import Histogram, code_use, most_bits, psnr, psnr_of
 from djinn.train.pictures import save_grid
@@ -265,11 +266,17 @@ class WorldStage:
 
     def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
         """See `djinn.train.diagnose`."""
-        return diagnose_world(figures, self.config.num_actions, step, share)
+        kind = self.config.latent_action.quantizer.kind
+        return diagnose_world(figures, self.config.num_actions, step, share, kind)
 
     def export(self, folder: Path) -> None:
         """Writes `RUN/world`, which can be played while training goes on, with held-out frames to start from."""
         self.world.sync_actions()
+        if (
+            folder / "world" / FILE
+        ).is_file():  # names from the start are for the first export: people may have changed them
+            codes = range(self.world.num_actions)
+            self.world.action_names, self.world.action_keys = [default_name(i) for i in codes], [[] for _ in codes]
         self.world.prompts = list(evaluation_clips(self.val, PROMPTS)[:, 0].numpy())
         with room_for(str(folder / "world"), "the world that was there before and the checkpoint are intact"):
             self.world.save_pretrained(folder / "world")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from djinn.config import StageConfig, TrainConfig, to_dict
+from djinn.config import StageConfig, TrainConfig, WorldConfig, to_dict
 from djinn.data.loader import LoaderBatch
 from djinn.disk import room_for
 from djinn.errors import UserError
@@ -111,9 +111,10 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.path = checkpoint.checkpoint_path(folder, stage.name)
         self.device = next(stage.module.parameters()).device
+        self._key = "dynamics" if stage.name == "world" else stage.name  # the stage's place in the config
         self.identity = {
             "world": to_dict(train_config.world),
-            stage.name: to_dict(config),
+            self._key: to_dict(config),
             "seed": train_config.seed,
             "precision": train_config.precision,
             **(depends or {}),
@@ -361,7 +362,7 @@ class Trainer:
                 self.metrics.rewind(self.stage.name, -1)
             return
         state = checkpoint.load_checkpoint(self.path, self.stage.name)
-        checkpoint.check_same(state["config"], self.identity, self.folder)
+        checkpoint.check_same(self._stored_identity(state["config"]), self.identity, self.folder)
         self.stage.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -375,6 +376,12 @@ class Trainer:
             self.metrics.rewind(self.stage.name, self.step)
         else:  # only the first rank's state was kept
             torch.manual_seed(self.train_config.seed + self.step * 4_099 + self.ranks.rank)
+
+    def _stored_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The identity in a checkpoint, with what Djinn did not know or keep when it was written."""
+        if self._key not in stored:  # the stage's settings once stood where the sizes belong, which were not kept
+            stored = {**stored, self._key: stored["world"], "world": self.identity["world"]}
+        return checkpoint.with_defaults(stored, {"world": WorldConfig, self._key: StageConfig})
 
     def _stop(self, number: int) -> None:
         self._log()
