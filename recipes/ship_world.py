@@ -27,8 +27,8 @@ from djinn.plan import count_parameters
 
 WORLDS = Path(__file__).parent.parent / "src" / "djinn" / "worlds"
 TRIED, KEPT = 64, 12
-EARLIEST = 12
-"""Frame of an episode from which pictures are taken."""
+LEAST_FRAMES = 40
+"""Episodes from whose middle pictures are taken are no shorter."""
 
 
 def main() -> None:
@@ -55,9 +55,9 @@ def main() -> None:
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
     """Frames of unseen levels from which most actions move something."""
-    long = [episode for episode in test.episodes if episode.length > 2 * EARLIEST]
+    long = [episode for episode in test.episodes if episode.length >= LEAST_FRAMES]
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, TRIED).astype(int)]
-    frames = np.stack([test.read(episode)[EARLIEST + 2 * (i % 6)] for i, episode in enumerate(chosen)])
+    frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
     effects = measure_effects(world, frames[:, None], frames=6)
     moving = np.minimum(np.linalg.norm(effects.shifts, axis=-1), 1).sum(0)
     best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
