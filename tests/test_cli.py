@@ -331,7 +331,6 @@ def test_bench_prints_one_json_object(world, monkeypatch, capsys):
     monkeypatch.setattr("djinn.bench.LEAST_SECONDS", 0.0)
     monkeypatch.setattr("djinn.bench.LEAST_STEPS", 1)
     monkeypatch.setattr("djinn.bench.LONG", 60)
-    monkeypatch.setattr("djinn.bench.LATE", 40)
     monkeypatch.setattr("djinn.bench.NEAR", 5)
     cli.run(["bench", str(world), "--json", "--frames", "4", "--long", "--device", "cpu"])
     figures = json.loads(capsys.readouterr().out)

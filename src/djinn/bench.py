@@ -35,8 +35,8 @@ from djinn.train.precision import autocast, compile_blocks
 from djinn.train.trainer import peak_memory_mb
 
 LONG = 2_000
-EARLY, LATE, NEAR = 20, 1_000, 50
-"""`--long` compares the median time of `NEAR` frames from frame `EARLY` on with that from frame `LATE` on, in turn."""
+EARLY, NEAR = 20, 50
+"""`--long` compares the median time of `NEAR` steps after frame `LONG` with that after frame `EARLY` of another game."""
 PRESET_BATCH = 4
 """Clips a training step where no run says how many."""
 LEAST_SECONDS, LEAST_STEPS, WARMUP_STEPS = 3.0, 5, 3
@@ -169,31 +169,29 @@ def play(world: World, sampler: Any, frames: int, say: Callable[[str], None]) ->
 
 
 def play_long(world: World, sampler: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    """Plays `LONG` frames: whether late frames cost more than early ones, and whether memory grows.
+    """Plays `LONG` frames: whether memory grows, and whether late frames cost more than early ones.
 
-    At frame `LATE` a second game is begun and brought to frame `EARLY`; then both take `NEAR` steps in turn, so that
-    whatever else the machine does falls on both alike.
+    In the end a second game is begun and brought to frame `EARLY`; then both take `NEAR` steps in turn, so that whatever
+    else the machine does falls on both alike.
 
     Returns:
-        `late_over_early`: median time of a step from frame 1,000 on over that of one from frame 20 on; `peak_memory_mb`
-        by frame.
+        `peak_memory_mb` by frame; `late_over_early`: median time of a step of the long game over that of the young one.
     """
     say(f"playing {LONG:,} frames")
     old = Session(world, _noise(world, 1)[0], sampler=sampler)
-    late, early, memory = [], [], {}
+    memory = {}
     for i in tqdm(range(1, LONG), unit=" frames", leave=False, disable=not sys.stderr.isatty()):
-        if i == LATE:
-            young = Session(world, _noise(world, 1)[0], sampler=sampler)
-            for k in range(1, EARLY):
-                young.step(k % world.num_actions)
-            for k in range(NEAR):
-                late.append(_timed(partial(old.step, k % world.num_actions), world.device))
-                early.append(_timed(partial(young.step, k % world.num_actions), world.device))
-            del young
         old.step(i % world.num_actions)
         if i + 1 in (LONG // 20, LONG // 4, LONG // 2, LONG):
             memory[str(i + 1)] = round(peak_memory_mb(world.device), 1)
-            say(f"  frame {i + 1:,}: {memory[str(i + 1)]:,} MB")
+            say(f"  frame {i + 1:,}: {memory[str(i + 1)]} MB")
+    young = Session(world, _noise(world, 1)[0], sampler=sampler)
+    for i in range(1, EARLY):
+        young.step(i % world.num_actions)
+    late, early = [], []
+    for i in range(NEAR):
+        late.append(_timed(partial(old.step, i % world.num_actions), world.device))
+        early.append(_timed(partial(young.step, i % world.num_actions), world.device))
     ratio = statistics.median(late) / statistics.median(early)
     return {"frames": LONG, "late_over_early": round(ratio, 3), "peak_memory_mb": memory}
 
@@ -393,6 +391,6 @@ def format_figures(figures: dict[str, Any]) -> str:
     if "long" in figures:
         long = figures["long"]
         grown = ", ".join(f"{mb:,} MB at {frame}" for frame, mb in long["peak_memory_mb"].items())
-        lines.append(f"long       frame {LATE:,} takes {long['late_over_early']} x frame {EARLY}; peak memory {grown}")
+        lines.append(f"long       frame {LONG:,} takes {long['late_over_early']} x frame {EARLY}; peak memory {grown}")
     lines.append(f"memory     {figures['peak_memory_mb']:,} MB at most ({plays['peak_memory_mb']:,} MB to play)")
     return "\n".join(lines)
