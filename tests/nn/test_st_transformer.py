@@ -8,6 +8,7 @@ from djinn.config import TransformerConfig
 from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, attention
 from djinn.nn.attention import qk_norm
 from djinn.nn.st_transformer import SquaredReLU
+from djinn.nn.time import rotary_table, rotate
 
 
 def transformer(time_every=1, blocks=3):
@@ -204,3 +205,11 @@ for a, b in zip(own, compiled, strict=True):
 def test_a_compiled_block_has_no_graph_break_and_the_same_gradients_in_bf16():
     result = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2_000:]
+
+
+def test_rotation_has_the_gradient_of_its_formula():
+    table = rotary_table(torch.tensor([0, 3, 70]), 6).double()[:, :, None]
+    x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(lambda y: rotate(y, table), (x,))
+    torch.testing.assert_close(rotate(x, table).norm(dim=-1), x.norm(dim=-1))

@@ -68,7 +68,10 @@ class DynamicsModel(nn.Module):
             masked: which tokens are hidden.
             actions: codes of the latent actions; action i moves frame i to frame i+1.
         """
-        return self._logits(self.transformer(self._embed(tokens, masked, self._actions(actions))))
+        return self._logits(self._transformed(tokens, masked, actions))
+
+    def _transformed(self, tokens: Tensor, masked: Tensor, actions: Tensor) -> Tensor:
+        return self.transformer(self._embed(tokens, masked, self._actions(actions)))
 
     def extend(
         self,
@@ -109,10 +112,10 @@ class DynamicsModel(nn.Module):
             logits, masked = self._clean_past(tokens, actions, generator)
         elif self.config.masking == "per_frame":
             past, masked = self._per_frame(tokens, generator)
-            logits = self(past, masked, actions)[:, 1:]
+            logits = self._logits(self._transformed(past, masked, actions)[:, 1:])
         else:
             masked = paper_mask(tokens.shape, generator, tokens.device)
-            logits = self(tokens, masked, actions)[:, 1:]
+            logits = self._logits(self._transformed(tokens, masked, actions)[:, 1:])
         target, weight = tokens[:, 1:], masked[:, -logits.shape[1] :].float()
         losses = F.cross_entropy(logits.float().flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
         total = weight.sum().clamp_min(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -25,7 +27,25 @@ def rotate(x: Float[Tensor, "*s k"], rotary: Float[Tensor, "2 *#s k"]) -> Float[
 
     Dimension i turns together with dimension i + k/2.
     """
+    return _Rotate.apply(x, rotary) if torch.is_grad_enabled() else _rotated(x, rotary)
+
+
+def _rotated(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.addcmul(x * rotary[0], x.roll(x.shape[-1] // 2, -1), rotary[1])
+
+
+class _Rotate(torch.autograd.Function):
+    """The gradient of a rotation is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rotary: Tensor) -> Tensor:
+        ctx.save_for_backward(rotary)
+        return _rotated(x, rotary)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore[bad-override]
+        (rotary,) = ctx.saved_tensors
+        return _rotated(gradient, torch.stack([rotary[0], -rotary[1]])), None
 
 
 def as_bias(mask: Bool[Tensor, "t s"]) -> Float[Tensor, "t s"]:
