@@ -37,7 +37,7 @@ def test_each_row_is_printed_as_soon_as_it_is_known(
     assert "cores, load" in rows[0]
     assert rows[1].split() == ["ok", "play,", "frames/s", "(median)", "12.5", "at", "least", "10"]
     assert rows[2].splitlines() == [
-        "MISS  frame 1,000 / frame 20                   1.2   at most 1.05",
+        "MISS  frame 2,000 / frame 20                   1.2   at most 1.05",
         "ok    memory, frame 500 to 2,000, MB           4.6   at most 10",
     ]
     assert rows[3].startswith("MISS  training the dynamics") and "30.0   at least 45" in rows[3]
