@@ -3,7 +3,7 @@
     python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
 
 Pictures are taken from episodes of TEST, the levels that training has not seen, one for each, from where the player is on
-his way; of those tried, the ones from which most actions move something are kept, for a start at a wall shows little.
+his way; of those tried, the ones from which most actions make a difference are kept, for a start at a wall or in the air shows little.
 Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS
 (`djinn eval RUN TEST --json results.json`).
 """
@@ -54,12 +54,13 @@ def main() -> None:
 
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
-    """Frames of unseen levels from which most actions move something."""
+    """Frames of unseen levels from which most actions make a difference."""
     long = [episode for episode in test.episodes if episode.length >= LEAST_FRAMES]
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, TRIED).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
     effects = measure_effects(world, frames[:, None], frames=6)
-    moving = np.minimum(np.linalg.norm(effects.shifts, axis=-1), 1).sum(0)
+    reach = np.ptp(effects.shifts, axis=0)  # of the codes, across and up: in the air none jumps, at a wall none walks
+    moving = np.minimum(reach[:, 0], 1) * np.minimum(reach[:, 1], 3)
     best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
     return [frames[i] for i in best]
 
