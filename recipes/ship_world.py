@@ -2,8 +2,8 @@
 
     python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
 
-Pictures are taken from episodes of TEST, the levels that training has not seen, one for each, from where the player is on
-his way; of those tried, the ones from which most actions make a difference are kept, for a start at a wall or in the air shows little.
+Pictures are taken from the middle of episodes of TEST, the levels that training has not seen; of those tried, the ones from
+which one can both walk and jump are kept, for a start at a wall or in the air shows little.
 Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS
 (`djinn eval RUN TEST --json results.json`).
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from djinn.config import TrainConfig, load_yaml
 from djinn.data.dataset import Dataset
+from djinn.evaluate.animation import save_action_grid
 from djinn.evaluate.effects import measure_effects
 from djinn.evaluate.names import name_actions
 from djinn.models.actions import ActionName, save_actions
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("test", type=Path, help="levels that it has not seen")
     parser.add_argument("--results", type=Path, required=True, help="figures of djinn eval on TEST")
     parser.add_argument("--name", default="coinrun", help="name of the world (%(default)s)")
+    parser.add_argument(
+        "--grid", type=Path, default=Path("docs/actions.gif"), help="same action, many prompts (%(default)s)"
+    )
     args = parser.parse_args()
     world, data, test = World.from_pretrained(args.run, "cpu"), Dataset.open(args.dataset), Dataset.open(args.test)
     world.prompts = pictures(world, test)
@@ -46,6 +50,8 @@ def main() -> None:
     out = WORLDS / args.name
     world.save_pretrained(out)
     save_actions(out, actions)
+    effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
+    save_action_grid(effects, args.grid, [action.name for action in actions], prompts=4)
     figures = json.loads(args.results.read_text())
     card = model_card(args.name, world, load_yaml(TrainConfig, args.run / "config.yaml"), data, figures, actions)
     (out / "README.md").write_text(card)
@@ -54,7 +60,7 @@ def main() -> None:
 
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
-    """Frames of unseen levels from which most actions make a difference."""
+    """Frames of unseen levels from which one can walk and jump."""
     long = [episode for episode in test.episodes if episode.length >= LEAST_FRAMES]
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, TRIED).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
