@@ -4,21 +4,27 @@
 
 Pictures are taken from the middle of episodes of TEST, the levels that training has not seen; of those tried, the ones from
 which one can both walk and jump are kept, for a start at a wall or in the air shows little.
-Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS
-(`djinn eval RUN TEST --json results.json`).
+Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS, which
+`recipes/coinrun.py` writes, or `djinn eval RUN TEST --json results.json`. What it was trained on is in those of the recipe;
+otherwise say it with `--compute "two CPU cores"`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from coinrun_results import trained_minutes
 
 from djinn.config import TrainConfig, load_yaml
 from djinn.data.dataset import Dataset
+from djinn.errors import UserError
 from djinn.evaluate.animation import save_action_grid
 from djinn.evaluate.effects import measure_effects
 from djinn.evaluate.names import name_actions
@@ -41,20 +47,41 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="figures of djinn eval on TEST")
     parser.add_argument("--name", default="coinrun", help="name of the world (%(default)s)")
     parser.add_argument(
-        "--grid", type=Path, default=Path("docs/actions.gif"), help="same action, many prompts (%(default)s)"
+        "--grid",
+        type=Path,
+        help="same action, many prompts (docs/actions.gif, or docs/actions-NAME.gif for another name)",
     )
+    parser.add_argument("--compute", metavar="TEXT", help="what it was trained on, in place of what RESULTS tells")
+    parser.add_argument("--device", help="cpu or cuda; cuda where there is one by default")
     args = parser.parse_args()
-    world, data, test = World.from_pretrained(args.run, "cpu"), Dataset.open(args.dataset), Dataset.open(args.test)
+    try:
+        ship(args)
+    except UserError as error:
+        sys.exit(f"ship_world: {error}")
+
+
+def ship(args: argparse.Namespace) -> None:
+    """Writes the world folder, with its card, and the moving picture.
+
+    Raises:
+        UserError: a folder or file is missing, or it is not known what the world was trained on.
+    """
+    if not args.results.is_file():
+        raise UserError(f"no figures at {args.results}: make them with djinn eval RUN TEST --json {args.results}")
+    figures = json.loads(args.results.read_text())
+    config = load_yaml(TrainConfig, args.run / "config.yaml")
+    compute = compute_line(figures, trained_minutes(args.run), args.compute)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    world, data, test = World.from_pretrained(args.run, device), Dataset.open(args.dataset), Dataset.open(args.test)
     world.prompts = pictures(world, test)
     actions = name_actions(world, data, prompts=64)
     out = WORLDS / args.name
     world.save_pretrained(out)
     save_actions(out, actions)
     effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
-    save_action_grid(effects, args.grid, [action.name for action in actions], prompts=4)
-    figures = json.loads(args.results.read_text())
-    card = model_card(args.name, world, load_yaml(TrainConfig, args.run / "config.yaml"), data, figures, actions)
-    (out / "README.md").write_text(card)
+    grid = args.grid or Path("docs") / ("actions.gif" if args.name == "coinrun" else f"actions-{args.name}.gif")
+    save_action_grid(effects, grid, [action.name for action in actions], prompts=4)
+    (out / "README.md").write_text(model_card(args.name, world, config, compute, data, figures, actions))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB; {', '.join(action.name for action in actions)}")
 
@@ -71,12 +98,47 @@ def pictures(world: World, test: Dataset) -> list[np.ndarray]:
     return [frames[i] for i in best]
 
 
+def compute_line(figures: Mapping[str, Any], minutes: Mapping[str, float], given: str | None = None) -> str:
+    """What a world was trained on and for how long.
+
+    Args:
+        figures: of results.json; those of `coinrun.py` tell on what each stage was trained, and how long.
+        minutes: by stage, as the run's log has them.
+        given: what it was trained on, in place of what the figures tell.
+
+    Raises:
+        UserError: neither tells it.
+    """
+    recipe = figures.get("recipe") or {}
+    minutes = {**(recipe.get("minutes") or {}), **minutes}
+    machines = dict.fromkeys(name for names in (recipe.get("trained_on") or {}).values() for name in names)
+    where = given or ", then ".join(machines)
+    if not where:
+        device = figures["protocol"]["device"]
+        raise UserError(
+            f"the figures do not tell on what the world was trained (they were taken on {device}): "
+            'say it with --compute "TEXT"'
+        )
+    parts = {"tokenizer": "the tokenizer", "world": "the latent actions and the dynamics"}
+    spent = [f"{_minutes(minutes[stage])} for {part}" for stage, part in parts.items() if stage in minutes]
+    return ", ".join([where, *([" and ".join(spent)] if spent else [])])
+
+
+def _minutes(count: float) -> str:
+    return f"{count:.0f} minutes" if count >= 10 else f"{count:.1f} minutes"
+
+
 def model_card(
-    name: str, world: World, config: TrainConfig, data: Dataset, figures: dict[str, Any], actions: list[ActionName]
+    name: str,
+    world: World,
+    config: TrainConfig,
+    compute: str,
+    data: Dataset,
+    figures: dict[str, Any],
+    actions: list[ActionName],
 ) -> str:
     """What a person should know before using the world."""
     protocol, about, table = figures["protocol"], data.about, figures["code_table"]
-    minutes = [stage.minutes for stage in (config.tokenizer, config.dynamics)]
     counts = count_parameters(config.world)
     low, high = figures["delta_psnr_interval"]["4"]
     rows = [
@@ -95,8 +157,7 @@ A world to play, learned by Djinn from videos of CoinRun without labels. `djinn 
 - **Data:** {about.get("game", "CoinRun")}, mode {about.get("mode")}, policy `{about.get("policy")}`, {data.frames:,} frames
   of {data.width}x{data.height} at {data.fps:g} a second, from {about.get("levels_played")} levels (seeds below 10,000). The
   true actions were not shown to it.
-- **Compute:** two CPU cores, shared with other work, {minutes[0]:.0f} minutes for the tokenizer and {minutes[1]:.0f} for
-  the latent actions and the dynamics.
+- **Compute:** {compute}.
 - **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({", ".join(f"{k} {v / 1e6:.1f}" for k, v in counts.items())}),
   {world.config.tokens_per_frame} tokens a frame, {world.config.frames} frames of memory.
 
@@ -111,9 +172,9 @@ Measured on {protocol["clips"]} clips of levels 10,000 to 10,199, {protocol["pro
 |---|---|---|---|
 {named}
 
-**Limits.** It knows one game in its easy mode and remembers {world.config.frames} frames: what leaves the screen is made
-up anew when it comes back. Pictures are soft, coins and monsters come and go, and no game is won. Of other pictures it
-makes something like CoinRun.
+**Limits.** It knows one game in its {about.get("mode")} mode and remembers {world.config.frames} frames: what leaves the
+screen is made up anew when it comes back. Pictures are soft, coins and monsters come and go, and no game is won. Of other
+pictures it makes something like CoinRun.
 
 **Licence.** The weights are Apache-2.0 as Djinn is. The game is Procgen (OpenAI, MIT); its art, seen in the starting
 pictures and imitated by the world, is CC0, CC-BY 3.0 and CC-BY 4.0, by Kenney and others, as `ASSET_LICENSES.md` of

@@ -194,6 +194,15 @@ class SamplerConfig:
         _check(self.noise >= 0, f"sampler noise must not be negative, got {self.noise}")
 
 
+def adjust(sampler: SamplerConfig, steps: int | None, temperature: float | None) -> SamplerConfig:
+    """A sampler with other steps or another temperature, where given."""
+    if steps is not None:
+        sampler = dataclasses.replace(sampler, steps=steps)
+    if temperature is not None:
+        sampler = dataclasses.replace(sampler, temperature=temperature)
+    return sampler
+
+
 @dataclass(frozen=True)
 class WorldConfig:
     """A world's sizes: all that is needed to build its models."""
@@ -201,6 +210,7 @@ class WorldConfig:
     height: int = 64
     width: int = 64
     fps: float = 10.0
+    """Frames a second at which the world is played: those of the videos that it learned from."""
     frames: int = 16
     """Frames of memory: the clip length in training and the window in play."""
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -292,7 +302,7 @@ class TrainConfig:
     """The `world` stage: latent action model and dynamics together."""
     start_from: str | None = None
     """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's,
-    and its tokenizer stays as it is, so that tokens keep their meaning: only the world stage is trained."""
+    but for `fps`, and its tokenizer stays as it is, so that tokens keep their meaning: only the world stage is trained."""
     tokenizer_share: float = 0.3
     """Share of `--minutes` that the tokenizer gets when both stages run."""
     seed: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from djinn.config import SamplerConfig
+from djinn.config import adjust
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.models.world import World
@@ -109,15 +108,6 @@ def read_image(path: Path, world: World | None = None) -> np.ndarray:
         return read_picture(data, world.fit_image if world is not None else _as_it_is).copy()  # for torch: writable
     except UserError as error:
         raise UserError(f"{path}: {error}".rstrip(".")) from None
-
-
-def adjust(sampler: SamplerConfig, steps: int | None, temperature: float | None) -> SamplerConfig:
-    """A sampler with other steps or another temperature, where given."""
-    if steps is not None:
-        sampler = dataclasses.replace(sampler, steps=steps)
-    if temperature is not None:
-        sampler = dataclasses.replace(sampler, temperature=temperature)
-    return sampler
 
 
 def check_device(name: str | None) -> str | None:

@@ -99,6 +99,16 @@ def full():
         "tokens": {"masked": score, "full_frame": score},
         "effects": {"consistency": 0.66, "prompts": 2, "frames": 3, "codes": []},
         "drift": drift_of(games, prompts, prompts).summary(),
+        "long": {
+            "frames": 12,
+            "clips": 9,
+            "psnr": {"1": 24.5, "10": 19.25, "12": 18.75},
+            "ssim": {"1": 0.9, "10": 0.7, "12": 0.654},
+            "random_psnr": {"1": 20.5, "10": 15.5, "12": 14.5},
+            "repeat_psnr": {"1": 22.5, "10": 12.5, "12": 11.25},
+            **{f"{key}_curve": [20.0 - t for t in range(12)] for key in ("psnr", "ssim", "random_psnr", "repeat_psnr")},
+            "protocol": "9 clips drawn with seed 0",
+        },
         "fvd": 321.4,
         "fvd_protocol": {"detector": {"sha256": "abc123"}, "clips": 64, "warnings": ["64 clips are few"]},
         "random_frechet": 0.123,
@@ -111,6 +121,10 @@ def full():
             "horizon": HORIZON,
             "sampler": {"steps": 4, "temperature": 0.0},
             "seed": 0,
+            "shown": [
+                {"source": "level-10037", "episode": None, "start": 16, "psnr": 21.26},
+                {"source": "level-10004", "episode": 2, "start": 0, "psnr": 9.74},
+            ],
         },
     }
 
@@ -151,7 +165,7 @@ def test_the_whole_page(whole):
     assert [level for level, _ in page.headings].count("h1") == 1
     sections = {attributes["id"] for attributes in page.all("section")}
     assert sections == {link["href"][1:] for link in page.all("a")}
-    assert {"figures", "horizon", "clips", "grid", "actions", "drift", "tokens", "fvd", "protocol"} == sections
+    assert {"figures", "horizon", "clips", "grid", "actions", "long", "drift", "tokens", "fvd", "protocol"} == sections
     for part in (
         "12.2 dB",
         "22.3 dB",
@@ -163,12 +177,21 @@ def test_the_whole_page(whole):
         "1,234 transitions",
         "abc123",
         "80.0 %",
+        "None of these 2 was picked: they are the first of the clips drawn with seed 0",
+        "level-10037, from frame 16: 21.3 dB; level-10004, episode 2, from frame 0: 9.7 dB",  # in the protocol
+        "12 frames in a row",
+        "18.75",
+        "0.654",
+        "Mean over 9 clips",
+        "9 clips drawn with seed 0",
     ):
         assert part in page.text, part
     assert "interval 11.2 to 13.2 dB" in page.text
     assert "not measured" not in page.text
     films = [image for image in page.all("img") if image["src"].startswith("data:image/webp")]
     assert len(films) == 2 + 1  # two clips and the grid
+    assert all(film["decoding"] == "async" for film in films)
+    assert "(level-10037, from frame 16: 21.3 dB)" in films[0]["alt"]
     assert len(page.all("img")) == len(films) + 2 * 2  # frames 1 and 25 of two games
 
 
@@ -201,6 +224,7 @@ def test_names_from_outside_are_text(tmp_path, figures, pictures):
     figures["code_table"]["reading"] = [HOSTILE] * CODES
     figures["fvd_protocol"]["detector"] = HOSTILE
     figures["drift"]["flags"] = [HOSTILE]
+    figures["protocol"]["shown"][0]["source"] = figures["long"]["protocol"] = HOSTILE
     page, text = written(tmp_path, figures, pictures)
     assert not page.all("script")
     assert "<script" not in text
@@ -213,7 +237,7 @@ def test_a_part_that_is_missing_is_no_error(tmp_path, figures, pictures, monkeyp
         monkeypatch.setattr(f"djinn.evaluate.html_quality.{name}", lambda *_, **__: tag("figure"))
     for key in figures:
         page, _ = written(tmp_path, {**figures, key: None}, pictures)
-        assert len(page.all("section")) == 9, key
+        assert len(page.all("section")) == 10, key
 
 
 def test_without_pictures_or_figures(tmp_path, figures):
@@ -274,6 +298,7 @@ def test_in_a_browser(tmp_path, figures, pictures):
         for width, height, phone in ((1280, 800, False), (390, 844, True)):
             tab.size(width, height, phone=phone)
             tab.open((tmp_path / "report.html").as_uri())
+            tab.js("for (const image of document.images) image.loading = 'eager'")  # without scrolling to them
             assert tab.js("document.documentElement.scrollWidth") <= width
             assert tab.wait("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
         assert tab.complaints() == []

@@ -18,6 +18,7 @@ from djinn.errors import UserError
 from djinn.evaluate.clips import draw_clips, measuring
 from djinn.evaluate.commands import run
 from djinn.evaluate.console import format_report, print_report
+from djinn.evaluate.fidelity import psnr
 from djinn.evaluate.picture import Row, grid
 from djinn.evaluate.report import evaluate
 from djinn.models.world import World, build
@@ -141,6 +142,34 @@ def test_clips_do_not_overlap_while_there_are_enough(columns):
     assert len(draw_clips(columns, "test", 10**6, 8, seed=0)) == 20 * 33
 
 
+def test_the_report_shows_unpicked_clips_of_different_sources(scripted, columns, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("djinn.evaluate.report.write_report", lambda _, __, pictures, **___: written.append(pictures))
+    settings = {"horizon": 3, "effect_prompts": 0, "drift_frames": 0, "batch": 7, "progress": False}
+    result = evaluate(scripted(obeys=False), columns, **settings, clips=120, report=tmp_path / "report")
+    shown = result["protocol"]["shown"]
+    assert len({clip["source"] for clip in shown}) == len(shown) == 20
+    assert {clip["episode"] for clip in shown} == {None}
+    sample = draw_clips(columns, "test", 120, 4, seed=0)
+    first = list(dict.fromkeys(sample.sources))  # the order in which each is met
+    assert [clip["source"] for clip in shown] == first
+    (clips,) = written[0].shown
+    episodes = {e.source: columns.read(e) for e in columns.episodes}
+    for i, clip in enumerate(shown):
+        assert np.array_equal(clips.real[i], episodes[clip["source"]][clip["start"] :][:4])
+        assert clip["psnr"] == pytest.approx(psnr(clips.real[i, 1:], clips.inferred[i, 1:]).mean())
+    with Image.open(tmp_path / "report" / "rollouts.png") as picture:
+        four = picture.height
+    few = evaluate(scripted(obeys=False), columns, **settings, clips=3, shown=5, report=tmp_path / "report")
+    assert len(few["protocol"]["shown"]) == 3  # there are no more
+    with Image.open(tmp_path / "report" / "rollouts.png") as picture:
+        assert picture.height < four
+    one = evaluate(scripted(obeys=False), columns, **settings, clips=60, shown=1, report=tmp_path / "report")
+    assert one["protocol"]["shown"] == shown[:1]
+    assert len(written[-1].shown[0].real) == 1
+    assert evaluate(scripted(obeys=False), columns, **settings, clips=2)["protocol"]["shown"] == []
+
+
 def test_user_errors(scripted, columns, world):
     with pytest.raises(UserError, match="no split 'val'"):
         evaluate(scripted(obeys=True), columns, split="val", progress=False)
@@ -155,6 +184,8 @@ def test_user_errors(scripted, columns, world):
         evaluate(scripted(obeys=True), columns, clips=1, random_frechet=True, progress=False)
     with pytest.raises(UserError, match="code_clips must be at least 1"):
         evaluate(scripted(obeys=True), columns, code_clips=0, progress=False)
+    with pytest.raises(UserError, match="shown must be at least 1"):
+        evaluate(scripted(obeys=True), columns, shown=0, progress=False)
     with pytest.raises(UserError, match=r"no detector nowhere\.pt"):
         evaluate(scripted(obeys=True), columns, fvd_detector="nowhere.pt", progress=False)
     blind = World(world.config)

@@ -20,9 +20,15 @@ class Recorder:
         self.logits = logits
         self.calls = []
 
-    def __call__(self, tokens, masked):
+    def __call__(self, tokens, masked, unknown):
+        assert torch.equal(unknown.sort(1).values, masked.nonzero()[:, 1].view_as(unknown))
         self.calls.append((tokens.clone(), masked.clone()))
-        return self.logits
+        return of(self.logits, unknown)
+
+
+def of(logits, unknown):
+    """The logits at positions, of those of all."""
+    return logits.gather(1, unknown[..., None].expand(-1, -1, logits.shape[2]))
 
 
 @pytest.mark.parametrize(("steps", "tokens"), [*itertools.product([1, 2, 3, 8, 25, 64, 300], [1, 2, 16, 64, 256, 920])])
@@ -60,7 +66,7 @@ def test_known_counts_and_known_tokens_stay(steps, tokens):
 def test_draw_follows_the_softmax(temperature):
     draws, logits = 20_000, torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5, -4.0])
     result = fill_frame(
-        lambda tokens, masked: logits.expand(draws, 1, 6),
+        lambda tokens, masked, unknown: logits.expand(draws, 1, 6),
         draws,
         1,
         SamplerConfig(steps=1, temperature=temperature),
@@ -74,7 +80,7 @@ def test_draw_follows_the_softmax(temperature):
 
 
 def test_draw_is_independent_between_positions_and_rows():
-    result = fill_frame(lambda t, m: torch.zeros(200, 50, 2), 200, 50, SamplerConfig(steps=1), generator(), "cpu")
+    result = fill_frame(lambda t, m, u: torch.zeros(200, 50, 2), 200, 50, SamplerConfig(steps=1), generator(), "cpu")
     share = result.float()
     assert abs(share.mean().item() - 0.5) < 0.02
     assert share.mean(0).std().item() < 0.06
@@ -85,16 +91,18 @@ def test_temperature_zero_is_argmax_and_does_not_depend_on_the_seed():
     logits = torch.randn(2, 16, 32, generator=generator(5))
     sampler = SamplerConfig(steps=4, temperature=0.0)
     for seed in range(3):
-        assert torch.equal(fill_frame(lambda t, m: logits, 2, 16, sampler, generator(seed), "cpu"), logits.argmax(-1))
+        assert torch.equal(
+            fill_frame(lambda t, m, u: of(logits, u), 2, 16, sampler, generator(seed), "cpu"), logits.argmax(-1)
+        )
     tiny = SamplerConfig(steps=4, temperature=1e-30)
-    assert torch.equal(fill_frame(lambda t, m: logits, 2, 16, tiny, generator(), "cpu"), logits.argmax(-1))
+    assert torch.equal(fill_frame(lambda t, m, u: of(logits, u), 2, 16, tiny, generator(), "cpu"), logits.argmax(-1))
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 100])
 def test_top_k_draws_among_the_k_most_likely(top_k):
     logits = torch.randn(64, 16, 20, generator=generator(2)) * 0.1
     sampler = SamplerConfig(steps=3, temperature=5.0, top_k=top_k)
-    result = fill_frame(lambda t, m: logits, 64, 16, sampler, generator(), "cpu")
+    result = fill_frame(lambda t, m, u: of(logits, u), 64, 16, sampler, generator(), "cpu")
     rank = (logits > logits.gather(2, result.unsqueeze(2))).sum(2)
     assert rank.max() < top_k
     assert len(rank.unique()) == min(top_k, 20)
@@ -103,7 +111,7 @@ def test_top_k_draws_among_the_k_most_likely(top_k):
 def test_impossible_tokens_are_never_drawn():
     logits = torch.full((500, 16, 8), -torch.inf)
     logits[..., [2, 5]] = 0.0
-    result = fill_frame(lambda t, m: logits, 500, 16, SamplerConfig(steps=4), generator(), "cpu")
+    result = fill_frame(lambda t, m, u: of(logits, u), 500, 16, SamplerConfig(steps=4), generator(), "cpu")
     assert set(result.unique().tolist()) == {2, 5}
 
 
@@ -111,7 +119,7 @@ def test_same_seed_same_frame():
     logits = torch.randn(2, 32, 64, generator=generator(3))
     sampler = SamplerConfig(steps=6)
     first, again, other = (
-        fill_frame(lambda t, m: logits, 2, 32, sampler, generator(seed), "cpu") for seed in (7, 7, 8)
+        fill_frame(lambda t, m, u: of(logits, u), 2, 32, sampler, generator(seed), "cpu") for seed in (7, 7, 8)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -120,9 +128,9 @@ def test_same_seed_same_frame():
 def test_predict_sees_what_was_filled():
     """A model that continues the count of known tokens: only feed-back can produce it."""
 
-    def predict(tokens, masked):
+    def predict(tokens, masked, unknown):
         known = (~masked).sum(1)
-        return torch.nn.functional.one_hot(known, 20).float().mul(100).unsqueeze(1).expand(-1, 16, -1)
+        return torch.nn.functional.one_hot(known, 20).float().mul(100).unsqueeze(1).expand(-1, unknown.shape[1], -1)
 
     result = fill_frame(predict, 2, 16, SamplerConfig(steps=16, noise=0.0), generator(), "cpu")
     assert result.sort(1).values.tolist() == [list(range(16))] * 2
@@ -162,5 +170,5 @@ def test_noise_shuffles_the_order():
 
 def test_half_precision_logits():
     logits = torch.randn(2, 16, 32, generator=generator(6)).bfloat16()
-    result = fill_frame(lambda t, m: logits, 2, 16, SamplerConfig(steps=4), generator(), "cpu")
+    result = fill_frame(lambda t, m, u: of(logits, u), 2, 16, SamplerConfig(steps=4), generator(), "cpu")
     assert result.max() < 32

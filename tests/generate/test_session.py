@@ -36,10 +36,11 @@ def test_a_session_equals_whole_recomputation_inside_the_window(make_world, acti
             led.append(a)
             vectors = world.action_vectors[torch.tensor(led)].expand(2, -1, -1)
 
-            def predict(now, masked, tokens=tokens, vectors=vectors):
+            def predict(now, masked, unknown, tokens=tokens, vectors=vectors):
                 clip = torch.cat([tokens, now[:, None]], 1)
                 hidden = torch.cat([torch.zeros_like(tokens, dtype=torch.bool), masked[:, None]], 1)
-                return world.dynamics(clip, hidden, vectors)[:, -1]
+                logits = world.dynamics(clip, hidden, vectors)[:, -1]
+                return logits.gather(1, unknown[..., None].expand(-1, -1, logits.shape[2]))
 
             new = fill_frame(predict, 2, 9, sampler, generator, "cpu")
             tokens = torch.cat([tokens, new[:, None]], 1)

@@ -101,6 +101,10 @@ def test_cached_dynamics_equals_uncached(make_world, action, time_every):
             expected = model(tokens[:, : t + 1], hidden, led[:, 1 : t + 1])[:, t]
             again = model.extend(tokens[:, t : t + 1], hidden[:, t:], led[:, t : t + 1], cache, t)
             torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
+            some = torch.tensor([[8, 2, 0], [4, 5, 1]])
+            part = model.extend(tokens[:, t : t + 1], hidden[:, t:], led[:, t : t + 1], cache, t, some)
+            expected = expected.gather(1, some[..., None].expand(-1, -1, expected.shape[-1]))
+            torch.testing.assert_close(part, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("action", ["add", "prepend"])

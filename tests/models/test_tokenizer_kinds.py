@@ -123,9 +123,10 @@ def test_a_session_plays_what_a_whole_recomputation_gives(make, kind):
             led.append(a)
             vectors = world.action_vectors[torch.tensor(led)].expand(2, -1, -1)
 
-            def predict(now, masked, tokens=tokens, vectors=vectors):
+            def predict(now, masked, unknown, tokens=tokens, vectors=vectors):
                 hidden = torch.cat([torch.zeros_like(tokens, dtype=torch.bool), masked[:, None]], 1)
-                return world.dynamics(torch.cat([tokens, now[:, None]], 1), hidden, vectors)[:, -1]
+                logits = world.dynamics(torch.cat([tokens, now[:, None]], 1), hidden, vectors)[:, -1]
+                return logits.gather(1, unknown[..., None].expand(-1, -1, logits.shape[2]))
 
             new = fill_frame(predict, 2, 9, world.config.sampler, generator, torch.device("cpu"))
             tokens = torch.cat([tokens, new[:, None]], 1)

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,55 @@ def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, mak
     assert torch.equal(again.action_vectors, other.action_vectors)
     assert (again.action_names, again.action_keys) == (world.action_names, world.action_keys)
     assert (folder / "README.md").read_text() == "about"
+
+
+@pytest.mark.parametrize("name", ["world.new", "world.old"])
+def test_saving_spares_what_is_not_of_its_making(saved, make_world, name):
+    world, folder = saved
+    other = folder.with_name(name)
+    refused = rf"{name} is in the way of saving .*world: .*; move it"
+    for exists in (True, False):
+        other.mkdir()
+        (other / "thesis.txt").write_text("mine")
+        with pytest.raises(UserError, match=refused):
+            make_world(seed=9).save_pretrained(folder)
+        assert (other / "thesis.txt").read_text() == "mine"
+        shutil.rmtree(other)
+        world.save_pretrained(other, dtype="fp32")  # a copy that somebody keeps is a whole world
+        with pytest.raises(UserError, match=refused):
+            make_world(seed=9).save_pretrained(folder)
+        assert torch.equal(World.from_pretrained(other, "cpu").action_vectors, world.action_vectors)
+        shutil.rmtree(other)
+        other.write_text("mine")
+        with pytest.raises(UserError, match=refused):
+            make_world(seed=9).save_pretrained(folder)
+        other.unlink()
+        other.mkdir()  # empty: a save was killed before its first file
+        if exists:
+            assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, world.action_vectors)
+            make_world(seed=9).save_pretrained(folder)
+            assert [p.name for p in folder.parent.iterdir()] == ["world"]
+            shutil.rmtree(folder)
+
+
+def test_a_save_that_was_killed_while_it_removed_the_old_world_is_no_obstacle(saved, make_world, monkeypatch):
+    _, folder = saved
+    (folder / "prompts").mkdir()
+    unlink = type(folder).unlink
+
+    def killed(path, missing_ok=False):
+        if path.parent.name == "world.old" and path.name == "model.safetensors":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_world(seed=9).save_pretrained(folder)
+    assert {p.name for p in folder.parent.iterdir()} == {"world", "world.old"}
+    make_world(seed=8).save_pretrained(folder)
+    assert [p.name for p in folder.parent.iterdir()] == ["world"]
+    assert not list(folder.glob(".*"))
 
 
 def test_a_failed_save_keeps_the_old_world(saved, make_world, monkeypatch):

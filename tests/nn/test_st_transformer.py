@@ -157,6 +157,17 @@ def test_patches_keep_their_place():
     torch.testing.assert_close(back(to(video)), video * 2 - 1)
 
 
+@pytest.mark.parametrize("time_every", [1, 2])
+def test_only_what_is_wanted(time_every):
+    """Results at some positions of the last frame, in their order, are those of a pass that gives all."""
+    model, x, wanted = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([[3, 0], [1, 4]])
+    some, every = TimeCache(3), TimeCache(3)
+    expected = model.extend(x, every, 0)[:, -1].gather(1, wanted[..., None].expand(-1, -1, 16))
+    torch.testing.assert_close(model.extend(x, some, 0, wanted), expected)
+    for ours, theirs in zip(some.layers, every.layers, strict=True):
+        torch.testing.assert_close(ours.keys, theirs.keys)
+
+
 def test_squared_relu_and_its_gradient():
     x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():

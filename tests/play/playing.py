@@ -28,7 +28,8 @@ pytest.importorskip("uvicorn", reason="needs the extra 'play'")
 pytest.importorskip("websockets", reason="needs the extra 'play'")
 
 import uvicorn
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from djinn.config import (
     DynamicsConfig,
@@ -109,6 +110,13 @@ class Client:
 
     def play(self, actions: list[int]) -> list[np.ndarray]:
         return [self.act("step", action=action) for action in actions]
+
+
+def connect_as(name: str, server: str) -> contextlib.AbstractContextManager[ClientConnection]:
+    """A websocket to a server, from its own page under another name, as after DNS rebinding."""
+    address, port = server.split(":")
+    here = socket.create_connection((address, int(port)))
+    return connect(f"ws://{name}:{port}/ws", sock=here, origin=Origin(f"http://{name}:{port}"), open_timeout=30)
 
 
 def ask(server: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:

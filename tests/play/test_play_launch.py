@@ -1,5 +1,6 @@
 """Starting the server: what can go wrong is told in one sentence, before anything heavy is loaded."""
 
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from playing import ask, start
+from playing import ask, connect_as, start
+from websockets.exceptions import InvalidStatus
 
 from djinn.errors import UserError
 from djinn.play.guard import is_loopback
@@ -53,8 +55,9 @@ def test_a_pace_that_cannot_be_kept_is_told(fps) -> None:
 def test_names_that_are_allowed_count_on_every_address() -> None:
     assert _hosts("127.0.0.1", []) == []
     assert _hosts("localhost", ["game.example"]) == ["game.example"]
-    assert _hosts("0.0.0.0", []) is None
-    assert _hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", socket.gethostname(), "game.example"]
+    own = [socket.gethostname(), socket.getfqdn()]
+    assert _hosts("0.0.0.0", []) == ["0.0.0.0", *own]
+    assert _hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", *own, "game.example"]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,27 @@ def test_a_missing_extra_is_named() -> None:
     for module in ("uvicorn", "starlette", "websockets"):
         run = subprocess.run([sys.executable, "-c", code.replace("uvicorn", module)], capture_output=True, text=True)
         assert "needs the extra 'play': pip install 'djinn[play]'" in run.stdout, run.stderr
+
+
+def test_on_every_address_only_known_names_are_answered(world_folder, join) -> None:
+    process = start(world_folder, 0, host="0.0.0.0", allowed_hosts=["game.example"])
+    try:
+        assert process.stdout is not None
+        server = "127.0.0.1:" + process.stdout.readline().split("http://")[1].split()[0].rsplit(":", 1)[1]
+        join(server)
+        for name in ("192.0.2.1", "[fe80::1]", "localhost", socket.gethostname(), socket.getfqdn(), "game.example"):
+            assert ask(server, "/", Host=f"{name}:8000")[0] == 200, name
+        status, _, body = ask(server, "/", Host="evil.example:8000")
+        assert status == 421 and "--allowed-host" in json.loads(body)["error"]
+        with connect_as("game.example", server) as player:
+            assert json.loads(player.recv(timeout=30))["type"] == "welcome"
+        with pytest.raises(InvalidStatus) as refused, connect_as("evil.example", server):
+            pass
+        answer = refused.value.response
+        assert answer.status_code == 421 and b"--allowed-host" in bytes(answer.body or b"")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

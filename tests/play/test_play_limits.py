@@ -168,7 +168,14 @@ def test_further_names_are_answered_however_they_are_spelt() -> None:
     with serving(WORLD, make_session=Counter, hosts=["Game.Example"]) as server:
         assert ask(server, "/", Host="game.example:8000")[0] == 200
         assert ask(server, "/", Host="evil.example")[0] == 421
+        assert ask(server, "/", Host="192.0.2.1")[0] == 421
         assert ask(server, "/")[0] == 200
+
+
+def test_an_app_that_was_told_no_names_answers_to_this_machine_only() -> None:
+    with serving(WORLD, make_session=Counter) as server:
+        assert ask(server, "/", Host="evil.example")[0] == 421
+        assert ask(server, "/", Host="localhost")[0] == 200
 
 
 def test_prompts_of_any_size_are_fitted() -> None:

@@ -10,8 +10,9 @@ from training_world import FRAMES, SIZE, episode, tiny_config, write_dataset
 from djinn.config import TrainConfig
 from djinn.data.loader import Loader, LoaderBatch
 from djinn.models import VideoTokenizer
+from djinn.models.codes import fair_share
 from djinn.train.diagnose import diagnose_tokenizer, diagnose_world, in_words
-from djinn.train.figures import code_use, fair_share, psnr
+from djinn.train.figures import code_use, psnr
 from djinn.train.log import read_metrics
 from djinn.train.optimizer import build_optimizer
 from djinn.train.stages import TokenizerStage, WorldStage

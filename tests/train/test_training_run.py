@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from test_trainer import same
-from training_world import tiny_config, write_dataset
+from training_world import SIZE, episode, tiny_config, write_dataset
 
+from djinn.cli import main
 from djinn.config import load_yaml, with_limits
+from djinn.data.writer import DatasetWriter
 from djinn.errors import UserError
 from djinn.models import World
 from djinn.models.actions import read_actions, save_actions
@@ -201,6 +203,27 @@ def test_names_that_a_run_was_given_outlive_its_next_export(data: Path, finished
     train(data, out, dataclasses.replace(config, dynamics=dataclasses.replace(config.dynamics, steps=3)))
     assert load_checkpoint(checkpoint_path(out, "world"), "world")["step"] == 3
     assert World.from_pretrained(out, "cpu").action_names == ["jump", *world.action_names[1:]]
+
+
+def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(finished: Path, tmp_path: Path) -> None:
+    start = World.from_pretrained(finished, "cpu").config.fps
+    with DatasetWriter(tmp_path / "data", height=SIZE, width=SIZE, fps=start / 2) as writer:
+        for number, split in enumerate(("train", "train", "val")):
+            writer.add_episode(episode(number), source=f"episode-{number}", split=split)
+    arguments = ["train", str(tmp_path / "data"), "--preset", "finetune", "--start-from", str(finished), "--steps", "2"]
+    for more, fps in (([], start / 2), (["--world.fps", "7"], 7)):
+        out = tmp_path / f"run-{fps}"
+        main([*arguments, "--dynamics.batch", "4", "--out", str(out), *more])
+        assert World.from_pretrained(out, "cpu").config.fps == fps
+
+
+def test_a_run_goes_on_at_another_speed(data: Path, finished: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_config(steps=2), start_from=str(finished))
+    train(data, tmp_path / "run", config)
+    faster = dataclasses.replace(config.world, fps=2 * config.world.fps)
+    longer = dataclasses.replace(config.dynamics, steps=3)
+    train(data, tmp_path / "run", dataclasses.replace(config, world=faster, dynamics=longer))
+    assert World.from_pretrained(tmp_path / "run", "cpu").config.fps == faster.fps
 
 
 def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def resolve_train(
 ) -> TrainConfig:
     """The config of a run: preset and options, with the data set's frames and the time and steps of each stage.
 
-    With `start_from` the sizes are those of the world that training starts from.
+    With `start_from` the sizes are those of the world that training starts from; the speed stays the data set's.
 
     Args:
         options: the options.
@@ -92,7 +92,8 @@ def resolve_train(
         UserError: a size was asked for that the data set, or the world to start from, does not have.
     """
     if config.start_from is not None:
-        config = dataclasses.replace(config, world=_sizes_of(config.start_from, given))
+        asked = config.world.fps
+        config = dataclasses.replace(config, world=dataclasses.replace(_sizes_of(config.start_from, given), fps=asked))
     world = config.world
     for side, has in zip(("height", "width"), size, strict=True):
         asked = getattr(world, side)
@@ -103,7 +104,7 @@ def resolve_train(
             )
     if config.start_from is None:
         world = dataclasses.replace(world, height=size[0], width=size[1])
-    if config.start_from is None and "world.fps" not in given:
+    if "world.fps" not in given:
         world = dataclasses.replace(world, fps=fps)
     stage = options.stage if config.start_from is None else "world"
     limited = with_limits(config, stage, minutes=options.minutes, steps=options.steps)
@@ -123,7 +124,7 @@ def _sizes_of(start: str, given: set[str]) -> WorldConfig:
     """
     from djinn.models.storage import find_world
 
-    asked = sorted(key for key in given if key.startswith("world."))
+    asked = sorted(key for key in given - {"world.fps"} if key.startswith("world."))
     if asked:
         raise UserError(f"--{asked[0]} cannot be chosen with --start-from: the sizes are those of {start}")
     return load_yaml(WorldConfig, find_world(start) / "config.yaml")

@@ -149,7 +149,7 @@ def play(
         max_players: how many may play at once.
         prompt: pictures to start from, besides those that the world brings.
         allowed_host: further names by which the page may be asked for, for instance behind a proxy. With a --host that
-            others reach, any name will do unless one is given here.
+            others reach, its address in numbers and this machine's own name will do.
         int8: eight-bit products in the dynamics, on a CPU only: auto is where that is faster.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
@@ -188,6 +188,8 @@ def evaluate(
     seed: Annotated[int, arg(metavar="N")] = 0,
     batch: Annotated[int, arg(metavar="N")] = 16,
     drift_frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    long: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
+    shown: Annotated[int, arg(metavar="N")] = 20,
     fvd_detector: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     random_frechet: Flag = False,
     device: Device = None,
@@ -217,6 +219,9 @@ def evaluate(
         seed: of everything random.
         batch: how many clips to play at once.
         drift_frames: also play 4 long games of so many frames and say what becomes of them. With --report 200 by default.
+        long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
+            the true video, and give PSNR and SSIM at frames 10, 50, 100.
+        shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
         fvd_detector: also give FVD, by this TorchScript file or MODULE:FUNCTION. The file is code: trust what you name.
         random_frechet: also give the same distance by a network with random weights, which needs no file. It is not FVD.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
@@ -238,6 +243,8 @@ def evaluate(
         seed=seed,
         batch=batch,
         drift_frames=drift_frames,
+        long=long,
+        shown=shown,
         fvd_detector=fvd_detector,
         random_frechet=random_frechet,
         device=check_device(device),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -23,6 +25,18 @@ Video = UInt8[np.ndarray, "b t h w 3"]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a clip comes from."""
+
+    source: str
+    """For instance a level or a video's file name."""
+    episode: int | None
+    """Which of the source's episodes, counted from 1; None where it has one only."""
+    start: int
+    """The clip's first frame, counted from 0 inside the episode."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """Clips drawn from one split."""
 
@@ -36,6 +50,43 @@ class Sample:
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """The indices, `size` at a time."""
         yield from (self.indices[start : start + size] for start in range(0, len(self), size))
+
+    @property
+    def sources(self) -> list[str]:
+        """The source of each clip, in the order of the draw."""
+        return [self.clips.episodes[e].source for e in self.clips.episode_of(self.indices)]
+
+    def origin(self, place: int) -> Origin:
+        """Where the clip at a place of the draw comes from."""
+        clips, index = self.clips, int(self.indices[place])
+        number = _episode(clips, index)
+        episode = clips.episodes[number]
+        first = bisect_left(range(len(clips)), number, key=lambda i: _episode(clips, i))
+        of_source = [e for e in clips.dataset.episodes if e.source == episode.source]
+        which = of_source.index(episode) + 1 if len(of_source) > 1 else None
+        return Origin(episode.source, which, (index - first) * clips.stride)
+
+
+def _episode(clips: Clips, index: int) -> int:
+    return int(clips.episode_of(np.array([index]))[0])
+
+
+def unpicked(sources: Sequence[str], count: int) -> list[int]:
+    """The first clips of a draw, one from each source before a second from any.
+
+    Args:
+        sources: of the clips, in the order of the draw.
+        count: how many; fewer where there are fewer.
+
+    Returns:
+        Their places in the draw, in order.
+    """
+    seen: Counter[str] = Counter()
+    turns = []
+    for source in sources:
+        turns.append(seen[source])
+        seen[source] += 1
+    return sorted(sorted(range(len(turns)), key=turns.__getitem__)[:count])
 
 
 def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int) -> Sample:
@@ -96,10 +147,16 @@ def measuring(world: World) -> Iterator[None]:
 
 
 def infer_actions(world: World, video: Video) -> Int[np.ndarray, "b steps"]:
-    """Latent actions of clips of any length: never more frames at once than the world was trained on."""
-    pieces = _windows(video.shape[1], world.config.frames, overlap=1)
+    """Latent actions of clips of any length: never more frames at once than the world was trained on.
+
+    Longer clips are read in windows that overlap by half. Each transition is taken from the first window that holds it,
+    where it has the most past: all of it, or at least `frames // 2 - 1` transitions.
+    """
+    overlap = max(1, world.config.frames // 2)
+    pieces = _windows(video.shape[1], world.config.frames, overlap)
     tensor = torch.from_numpy(video)
-    return np.concatenate([world.infer_actions(tensor[:, piece]).cpu().numpy() for piece in pieces], axis=1)
+    read = [world.infer_actions(tensor[:, piece]).cpu().numpy() for piece in pieces]
+    return np.concatenate([read[0], *(codes[:, overlap - 1 :] for codes in read[1:])], axis=1)
 
 
 def read_codes(
@@ -152,9 +209,14 @@ class Shown:
     inferred_actions: Int[np.ndarray, "b steps"]
     random_actions: Int[np.ndarray, "b steps"]
 
-    def first(self, count: int) -> Shown:
-        """The first of the clips."""
-        return Shown(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+    def rows(self, chosen: slice | list[int]) -> Shown:
+        """Some of the clips."""
+        return Shown(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Shown]) -> Shown:
+        """Several batches of clips as one."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from djinn.config import adjust
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.console import print_report
 from djinn.evaluate.diagnose import diagnose, format_diagnosis
-from djinn.evaluate.report import evaluate, write_json
+from djinn.evaluate.report import SHOWN, evaluate, write_json
 from djinn.models.world import World
-from djinn.sample import adjust
 
 
 def run(
@@ -29,6 +29,8 @@ def run(
     seed: int = 0,
     batch: int = 16,
     drift_frames: int | None = None,
+    long: int | None = None,
+    shown: int = SHOWN,
     fvd_detector: str | None = None,
     random_frechet: bool = False,
     device: str | None = None,
@@ -49,6 +51,9 @@ def run(
         seed: of everything random.
         batch: how many clips to play at once.
         drift_frames: how long the games are in which drift is measured; with a report 200 by default, else none.
+        long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
+            the true video, and give PSNR and SSIM at frames 10, 50, 100.
+        shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
         fvd_detector: network for FVD: a TorchScript file or `module:callable`.
         random_frechet: also give the distance of a random network, which is not FVD.
         device: cpu or cuda; cuda where there is one, by default.
@@ -76,6 +81,8 @@ def run(
         seed=seed,
         batch=batch,
         drift_frames=drift_frames,
+        long=long,
+        shown=shown,
         fvd_detector=fvd_detector,
         random_frechet=random_frechet,
         report=report,

@@ -38,6 +38,7 @@ def format_report(figures: dict[str, Any]) -> str:
         *_codes(figures),
         *_effects(figures["effects"]),
         *_drift(figures["drift"]),
+        *_long(figures["long"]),
     ]
     return "\n".join(lines)
 
@@ -148,6 +149,25 @@ def _drift(drift: dict[str, Any] | None) -> list[str]:
         return []
     said = ", ".join(drift["flags"]) or "nothing goes wrong"
     return ["", f"{drift['games']} long games of {drift['frames']} frames: {said}"]
+
+
+def _long(long: dict[str, Any] | None) -> list[str]:
+    if long is None:
+        return []
+    rows = [
+        [
+            t,
+            f"{level:.2f}",
+            *(f"{long[key][t]:.2f}" for key in ("random_psnr", "repeat_psnr")),
+            f"{long['ssim'][t]:.3f}",
+        ]
+        for t, level in long["psnr"].items()
+    ]
+    return [
+        "",
+        f"long play: PSNR in dB over {long['clips']} clips of {long['frames']} made frames",
+        *aligned([["frame", "inferred", "random", "repeat", "SSIM"], *rows]),
+    ]
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from djinn.train.figures import fair_share
+from djinn.models.codes import fair_share
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def _page(figures: dict[str, Any], pictures: ReportPictures, progress: bool) -> 
         ("figures", "At a glance", lambda: tag("div", *_cards(figures), class_="cards")),
         ("horizon", "How good, how far ahead", lambda: html_quality.horizon(figures)),
         ("clips", "Real, inferred, random", lambda: html_quality.clips(figures, pictures.shown)),
+        ("long", "Long play against the real video", lambda: html_quality.long(figures)),
         ("grid", "Same action, many prompts", lambda: html_actions.grid(figures, pictures.effects)),
         ("actions", "What the latent actions are", lambda: html_actions.actions(figures, pictures.effects)),
         ("drift", "Long games", lambda: html_quality.drift(figures, pictures.drift)),
@@ -195,7 +196,8 @@ def _number(value: float | None, digits: int, unit: str = "") -> str | None:
 def _protocol(protocol: dict[str, Any]) -> Html:
     if not protocol:
         return tag("p", "No protocol came with these figures.", class_="missing")
-    rows = [list(row) for row in html_quality.flat(protocol)]
+    named = [html_quality.origin(clip) for clip in protocol.get("shown") or []]
+    rows = [list(row) for row in html_quality.flat(protocol | {"shown": named})]
     shown = html_table("How the figures were made", ["setting", "value"], rows, class_="plain")
     return join(
         tag("p", "Two figures compare only where all of this is the same."),

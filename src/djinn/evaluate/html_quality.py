@@ -13,8 +13,6 @@ from djinn.evaluate.charts import Line, line_chart
 from djinn.evaluate.clips import Shown
 from djinn.evaluate.markup import Html, join, table, tag
 
-CLIPS = 4
-"""Clips that are shown."""
 GAMES = 4
 """Long games that are shown."""
 TIMES = (1, 25, 50, 100, 150, 200)
@@ -40,7 +38,8 @@ def image(moving: UInt8[np.ndarray, "t h w 3"], alt: str, width: int) -> Html:
     """An animation of about `width` pixels, whole multiples of its own; its last frame where the reader wants no motion."""
     shape = moving.shape[1:3]
     factor = max(1, width // shape[1])
-    img = tag("img", src=film(moving), alt=alt, width=shape[1] * factor, height=shape[0] * factor)
+    size = {"width": shape[1] * factor, "height": shape[0] * factor}
+    img = tag("img", src=film(moving), alt=alt, **size, loading="lazy", decoding="async")
     calm = tag("source", media="(prefers-reduced-motion: reduce)", srcset=still(moving[-1]))
     return tag("picture", calm, img)
 
@@ -108,21 +107,69 @@ def _numbers(figures: dict[str, Any], rollout: dict[str, Any]) -> Html:
     return tag("details", tag("summary", "The numbers"), shown)
 
 
+def long(figures: dict[str, Any]) -> Html:
+    """How far the actions of a real video carry: closeness to it over a long roll-out."""
+    found = figures.get("long") or {}
+    if not found:
+        return missing(
+            "Long play was not measured: djinn eval --long 100 plays 100 frames with the real video's actions."
+        )
+    curves = (("psnr", "inferred"), ("random_psnr", "random"), ("repeat_psnr", "repeat"))
+    lines = [Line(_LABELS[tone], found[f"{key}_curve"], tone) for key, tone in curves if found.get(f"{key}_curve")]
+    charts = [line_chart("long-psnr", "PSNR in dB, higher is better", lines, across="made frame")] if lines else []
+    if curve := found.get("ssim_curve"):
+        line, title = Line(_LABELS["inferred"], curve, "inferred"), "SSIM with inferred actions, higher is better"
+        charts.append(line_chart("long-ssim", title, [line], across="made frame"))
+    columns = [(f"PSNR, {_LABELS[tone]}", found[key], 2) for key, tone in curves if found.get(key)]
+    if ssim := found.get("ssim"):
+        columns.append(("SSIM, inferred actions", ssim, 3))
+    rows = [
+        [t, *(f"{values[t]:.{digits}f}" if t in values else "" for _, values, digits in columns)]
+        for t in found.get("psnr") or {}
+    ]
+    caption = f"Mean over {found.get('clips', '?')} clips, by made frame"
+    words = (
+        f"{found.get('frames', '?')} frames in a row: the world sees one real frame at the start, and from then on only its "
+        "own frames and the actions that were inferred from the real video. Errors add up, so the curve falls. While it stays "
+        "above the random actions the world still follows the player; where it meets the repeated prompt it is no closer to "
+        "the video than a still picture."
+    )
+    how = tag("p", f"{protocol}.", class_="small") if (protocol := found.get("protocol")) else Html()
+    numbers = table(caption, ["frame", *(name for name, _, _ in columns)], rows, class_="numbers") if rows else Html()
+    return join(tag("p", words), tag("div", *charts, class_="charts"), numbers, how)
+
+
 def clips(figures: dict[str, Any], shown: list[Shown]) -> Html:
     """Real clips beside their roll-outs, moving in step, with the actions below."""
-    names = figures.get("code_names")
-    figure = [_clip(part, i, names) for part in shown for i in range(len(part.real))][:CLIPS]
-    if not figure:
+    names, protocol = figures.get("code_names"), figures.get("protocol") or {}
+    kept = [(part, i) for part in shown for i in range(len(part.real))]
+    if not kept:
         return missing("No clips were kept to be shown.")
+    origins = [origin(clip) for clip in protocol.get("shown") or []]
+    origins += [""] * (len(kept) - len(origins))
+    figure = [_clip(part, i, names, where) for (part, i), where in zip(kept, origins, strict=False)]
+    drawn = (
+        f"None of these {len(kept)} was picked: they are the first of the clips drawn with seed {protocol.get('seed', '?')}, "
+        "one from each level or video before a second from any, in the order of the draw, failures and all. Above each stands "
+        "where it comes from, the frame of its episode at which it starts (counted from 0), and the mean PSNR of the frames "
+        "made with inferred actions."
+    )
     words = (
         "Left the real clip, then what the world makes of its first frame: with the actions that it inferred from the clip, "
         "and with random ones. The small number below the real frame counts frames; those below the others are the action "
         "that led to the frame. The middle should follow the left, and the right should not."
     )
-    return join(tag("p", words), tag("div", *figure, class_="films"))
+    parts = [tag("p", words), tag("p", drawn)] if any(origins) else [tag("p", words)]
+    return join(*parts, tag("div", *figure, class_="films"))
 
 
-def _clip(shown: Shown, i: int, names: list[str] | None) -> Html:
+def origin(clip: dict[str, Any]) -> str:
+    """An entry of the protocol's `shown` in words."""
+    episode = "" if clip.get("episode") is None else f", episode {clip['episode']}"
+    return f"{clip['source']}{episode}, from frame {clip['start']}: {clip['psnr']:.1f} dB"
+
+
+def _clip(shown: Shown, i: int, names: list[str] | None, where: str) -> Html:
     actions = {"inferred": shown.inferred_actions[i].tolist(), "random": shown.random_actions[i].tolist()}
     frames = shown.real.shape[1]
     moving = beside(
@@ -134,8 +181,10 @@ def _clip(shown: Shown, i: int, names: list[str] | None) -> Html:
     )
     rows = [[label, *(action_name(code, names) for code in codes)] for label, codes in actions.items()]
     listed = table("Actions that led to each frame", ["frame", *map(str, range(2, frames + 1))], rows, class_="steps")
-    alt = f"Clip of {frames} frames: the real video, a roll-out with inferred and one with random actions, side by side"
-    return tag("figure", heads, image(moving, alt, _FILM_WIDTH), listed, class_="film")
+    caption = tag("figcaption", where, style="overflow-wrap: anywhere") if where else Html()
+    of = f" ({where})" if where else ""
+    alt = f"Clip of {frames} frames{of}: the real video, a roll-out with inferred and one with random actions, side by side"
+    return tag("figure", caption, heads, image(moving, alt, _FILM_WIDTH), listed, class_="film")
 
 
 def action_name(code: int, names: list[str] | None) -> str:

@@ -17,7 +17,17 @@ from djinn.data.dataset import Dataset
 from djinn.data.video import whole_file
 from djinn.errors import UserError
 from djinn.evaluate.charts import require_plot
-from djinn.evaluate.clips import Closeness, Sample, Shown, check_match, draw_clips, measuring, play_clips, read_codes
+from djinn.evaluate.clips import (
+    Closeness,
+    Sample,
+    Shown,
+    check_match,
+    draw_clips,
+    measuring,
+    play_clips,
+    read_codes,
+    unpicked,
+)
 from djinn.evaluate.controllability import Interval, code_use, delta_psnr
 from djinn.evaluate.detectors import load_detector, random_detector
 from djinn.evaluate.drift import FEWEST, REAL, measure_drift
@@ -25,12 +35,15 @@ from djinn.evaluate.effects import measure_effects
 from djinn.evaluate.fidelity import MSE_FLOOR, ssim_window
 from djinn.evaluate.fvd import VideoDistance
 from djinn.evaluate.html import ReportPictures, write_report
+from djinn.evaluate.long import draw_long, play_long
 from djinn.evaluate.picture import rollout_picture, save_png
 from djinn.evaluate.tokens import TokenScores
 from djinn.models.world import World
 
-SHOWN = 4
-"""Clips in the pictures."""
+SHOWN = 20
+"""Clips in a report."""
+PICTURED = 4
+"""Clips in `rollouts.png`."""
 EFFECT_FRAMES = 4
 """Frames for which each action is held to see its effect."""
 DRIFT_FRAMES = 200
@@ -51,6 +64,8 @@ def evaluate(
     code_clips: int = 512,
     effect_prompts: int = 12,
     drift_frames: int | None = None,
+    long: int | None = None,
+    shown: int = SHOWN,
     fvd_detector: str | None = None,
     random_frechet: bool = False,
     picture: Path | None = None,
@@ -73,6 +88,8 @@ def evaluate(
         code_clips: clips whose latent actions are inferred for `code_use`, `code_table` and the empirical distribution.
         effect_prompts: pictures from which each action is tried for `effects`; 0 leaves them out.
         drift_frames: length of the games of `drift`; 0 leaves them out. By default `DRIFT_FRAMES` for a report, else 0.
+        long: also play so many frames, from episodes that are long enough, and compare them with the real ones.
+        shown: clips that the report shows, unpicked (see `djinn.evaluate.clips.unpicked`); fewer where there are fewer.
         fvd_detector: network for `fvd`, a TorchScript file or `module:callable` (see `djinn.evaluate.detectors`).
         random_frechet: also give the distance of a network with random weights, which is not FVD.
         picture: where to save some clips and their roll-outs as a PNG.
@@ -92,15 +109,16 @@ def evaluate(
           inferred ones.
         - `code_use`, `code_names`, `code_table` (None where true actions are not known).
         - `tokens`: see `TokenScores`. `effects`: see `Effects`, or None. `drift`: see `Drift`, or None.
-        - `fvd` and `fvd_protocol`, `random_frechet`: None where not asked for.
-        - `protocol`: how all of it was made.
+        - `long`: see `LongPlay`; `fvd` and `fvd_protocol`, `random_frechet`: None where not asked for.
+        - `protocol`: how all of it was made; `shown` in it names the clips in the pictures.
 
     Raises:
-        UserError: the split is missing or too short, sizes do not match, the world cannot infer actions, or the detector
-            cannot be used.
+        UserError: the split is missing or too short, also for `long`, sizes do not match, the world cannot infer actions,
+            or the detector cannot be used.
     """
     wanted = {"clips": clips, "horizon": horizon, "prompt_frames": prompt_frames, "batch": batch}
-    for key, value in (wanted | {"code_clips": code_clips}).items():
+    wanted |= {"code_clips": code_clips, "shown": shown} | ({} if long is None else {"long": long})
+    for key, value in wanted.items():
         if value < 1:
             raise UserError(f"{key} must be at least 1, got {value}")
     if drift_frames is None:
@@ -115,6 +133,9 @@ def evaluate(
     length = prompt_frames + horizon
     sample = draw_clips(dataset, split, clips, length, seed)
     for_codes = draw_clips(dataset, split, code_clips, length, seed)
+    for_long = None if long is None else draw_long(dataset, split, long, seed)
+    kept = shown if report is not None else PICTURED if picture is not None else 0
+    chosen = unpicked(sample.sources, kept)
     distances = _distances(world, sample, fvd_detector, random_frechet)
     scores = TokenScores(world, seed)
     parts: list[dict[str, Closeness]] = []
@@ -125,22 +146,24 @@ def evaluate(
         random, empirical = _drawn_actions((len(sample), horizon), codes["code_use"]["shares"], seed)
         for i, indices in enumerate(sample.batches(batch)):
             video, rows = sample.clips.batch(indices), slice(i * batch, i * batch + len(indices))
-            close, shown = play_clips(world, video, random[rows], empirical[rows], sampler=sampler, seed=seed + i)
+            close, played = play_clips(world, video, random[rows], empirical[rows], sampler=sampler, seed=seed + i)
             parts.append(close)
-            scores.add(video, shown.inferred_actions)
+            scores.add(video, played.inferred_actions)
             for distance in distances.values():
-                distance.add(video, shown.inferred)
-            if i * batch < SHOWN:
-                pictures.append(shown.first(SHOWN - i * batch))
+                distance.add(video, played.inferred)
+            pictures.append(played.rows([place - rows.start for place in chosen if rows.start <= place < rows.stop]))
             bar.update(len(indices))
     prompts = draw_clips(dataset, split, max(effect_prompts, DRIFT_GAMES), length, seed)
     settings = {"sampler": sampler, "seed": seed, "progress": progress}
-    effects = drift = None
+    effects = drift = played_long = None
     if effect_prompts:
         effects = measure_effects(world, _prompts(prompts, effect_prompts), frames=EFFECT_FRAMES, **settings)
     if drift_frames:
         real = _prompts(for_codes, REAL)[:, 0]
         drift = measure_drift(world, _prompts(prompts, DRIFT_GAMES), frames=drift_frames, real=real, **settings)
+    if for_long is not None:
+        played_long = play_long(world, for_long, batch=batch, **settings)
+    close = {key: Closeness.joined([part[key] for part in parts]) for key in parts[0]}
     protocol = {
         "world": name,
         "dataset": str(dataset.path),
@@ -165,6 +188,7 @@ def evaluate(
         "drift": drift
         and f"{len(drift.frames)} games of {drift_frames} frames from first frames, random actions, held",
         "random_frechet": _distance_protocol(distances, "random_frechet", sample, prompt_frames),
+        "shown": [{**asdict(sample.origin(i)), "psnr": float(close["inferred"].psnr[i].mean())} for i in chosen],
         "seed": seed,
         "batch": batch,
         "device": str(world.device),
@@ -172,20 +196,21 @@ def evaluate(
         "torch": torch.__version__,
     }
     figures = {
-        **_quality({key: Closeness.joined([part[key] for part in parts]) for key in parts[0]}, seed),
+        **_quality(close, seed),
         **codes,
         "tokens": scores.summary(),
         "effects": effects and effects.summary(),
         "drift": drift and drift.summary(),
+        "long": played_long and played_long.summary(),
         **{key: distances[key].distance() if key in distances else None for key in ("fvd", "random_frechet")},
         "fvd_protocol": _distance_protocol(distances, "fvd", sample, prompt_frames),
         "protocol": protocol,
     }
     if picture is not None:
-        save_png(rollout_picture(pictures[0]), picture)
+        save_png(rollout_picture(Shown.joined(pictures).rows(np.s_[:PICTURED])), picture)
     if report is not None:
-        shown = ReportPictures(pictures, effects, None if drift is None else drift.frames)
-        _write(report, figures, shown, progress)
+        shown_too = ReportPictures([Shown.joined(pictures)], effects, None if drift is None else drift.frames)
+        _write(report, figures, shown_too, progress)
     return figures
 
 
@@ -277,7 +302,7 @@ def _by_frame(name: str, intervals: list[Interval]) -> dict[str, Any]:
 
 def _write(folder: Path, figures: dict[str, Any], pictures: ReportPictures, progress: bool) -> None:
     """Writes the files of a report."""
-    save_png(rollout_picture(pictures.shown[0]), folder / "rollouts.png")
+    save_png(rollout_picture(pictures.shown[0].rows(np.s_[:PICTURED])), folder / "rollouts.png")
     write_report(folder / "report.html", figures, pictures, progress=progress)
     write_json(folder / "results.json", figures)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from djinn.config import SamplerConfig
 
-Predict = Callable[[Int[Tensor, "b n"], Bool[Tensor, "b n"]], Float[Tensor, "b n v"]]
+Predict = Callable[[Int[Tensor, "b n"], Bool[Tensor, "b n"], Int[Tensor, "b m"]], Float[Tensor, "b m v"]]
 
 _GREEDY_BELOW = 1e-6
 """Temperatures below this draw the most likely token, as 0 does: dividing logits by them would overflow."""
@@ -54,7 +54,8 @@ def fill_frame(
     tie at 1 and the order would be that of position), plus Gumbel noise that falls linearly to zero at the last step.
 
     Args:
-        predict: gives logits for the tokens so far and the mask of those still unknown, whose values mean nothing.
+        predict: gives logits of the unknown tokens, from the tokens so far, the mask of those still unknown, whose values
+            mean nothing, and the positions of these, row by row.
         batch: number of worlds.
         tokens: tokens of the frame.
         sampler: steps, temperature, top-k and noise.
@@ -66,15 +67,11 @@ def fill_frame(
     """
     filled = torch.zeros(batch, tokens, dtype=torch.int64, device=device)
     masked = torch.ones(batch, tokens, dtype=torch.bool, device=device)
-    offsets = torch.arange(batch, device=device).unsqueeze(1) * tokens
     unknown = torch.arange(tokens, device=device).expand(batch, tokens)  # positions still masked, row by row
     steps = min(sampler.steps, tokens)
     for step in range(steps):
-        logits = predict(filled, masked)
-        rows = logits.flatten(0, 1)
-        if step > 0:  # draw for masked positions only: their number is the same in every row
-            rows = rows.index_select(0, (unknown + offsets).flatten())
-        drawn, confidence = _draw(rows.float(), sampler, generator)
+        logits = predict(filled, masked, unknown)
+        drawn, confidence = _draw(logits.flatten(0, 1).float(), sampler, generator)
         if step == steps - 1:
             return filled.scatter(1, unknown, drawn.view_as(unknown))
         noise = sampler.noise * (1 - (step + 1) / steps)

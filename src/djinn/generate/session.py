@@ -193,7 +193,7 @@ class Session:
         dynamics, state = self.world.dynamics, self._state
         finished = False
 
-        def predict(tokens: Tensor, masked: Tensor) -> Tensor:
+        def predict(tokens: Tensor, masked: Tensor, unknown: Tensor) -> Tensor:
             nonlocal finished
             frames, hidden, led, first = tokens[:, None], masked[:, None], action[:, None], state.time
             if not finished:
@@ -202,7 +202,7 @@ class Session:
                 hidden = torch.cat([torch.zeros_like(hidden), hidden], dim=1)
                 led = torch.cat([state.action[:, None], led], dim=1)
                 first = state.time - 1
-            return dynamics.extend(frames, hidden, led, self._dynamics, first).float()
+            return dynamics.extend(frames, hidden, led, self._dynamics, first, unknown).float()
 
         n = self.world.config.tokens_per_frame
         return fill_frame(predict, self.batch, n, self.sampler, self._generator, self.world.device)

@@ -80,7 +80,8 @@ class DynamicsModel(nn.Module):
         actions: Float[Tensor, "b t d"],
         cache: TimeCache,
         first: int,
-    ) -> Float[Tensor, "b n v"]:
+        wanted: Int[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b m v"]:
         """Adds the next frames of a video to `cache` and returns the last one's logits; see `STTransformer.extend`.
 
         Args:
@@ -89,11 +90,16 @@ class DynamicsModel(nn.Module):
             actions: codes of the actions that led to each of the frames; the very first frame's is not looked at.
             cache: what the transformer keeps of earlier frames.
             first: time of the first frame of `tokens`.
+            wanted: positions whose logits are asked for; None is all.
         """
         action = self.from_action(actions)
         if first == 0:
             action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
-        return self._logits(self.transformer.extend(self._embed(tokens, masked, action), cache, first)[:, -1:])[:, 0]
+        before = 0 if self.config.action == "add" else 1  # what stands before a frame's tokens
+        if wanted is None:
+            wanted = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
+        x = self._embed(tokens, masked, action)
+        return self.to_logits(self.transformer.extend(x, cache, first, wanted + before))
 
     def loss(
         self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], generator: torch.Generator | None = None

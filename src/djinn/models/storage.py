@@ -5,6 +5,7 @@ Tensors are safetensors and the rest is plain YAML, so a world from a stranger c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -29,6 +30,8 @@ SHIPPED = Path(__file__).parent.parent / "worlds"
 """Worlds that come with the package, found by name."""
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LATENT_ACTION = "latent_action."
+MARK = ".djinn-saving"
+"""File in the folders that `save_world` puts beside its target: by it they are told from a folder of the user's."""
 
 
 def find_world(path_or_name: str | Path) -> Path:
@@ -62,19 +65,22 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         dtype: `fp16` or `fp32`, of the weights; codebooks and counters stay as they are.
 
     Raises:
-        UserError: `dtype` is unknown, or `folder` holds something that is no world, for instance a run.
+        UserError: `dtype` is unknown, `folder` holds something that is no world, for instance a run, or a folder that is
+            not of this function's making has the name of one that it puts beside `folder`.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     folder = folder.absolute()
-    old = _old(folder)
+    old, fresh = _old(folder), folder.with_name(folder.name + ".new")
+    for beside in (old, fresh):
+        _refuse_unmarked(beside, folder)
     if not folder.exists() and (old / "model.safetensors").is_file():
         old.rename(folder)  # a save was killed between two renames: names and card of that world still count
     _refuse_other(folder)
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    _remove(fresh)
     fresh.mkdir(parents=True)
     try:
+        _mark(fresh)
         weights = {name for name, _ in world.named_parameters()}
         state = {k: _narrow(v, DTYPES[dtype] if k in weights else v.dtype) for k, v in world.state_dict().items()}
         latent = {k.removeprefix(LATENT_ACTION): v for k, v in state.items() if k.startswith(LATENT_ACTION)}
@@ -89,18 +95,49 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
             Image.fromarray(prompt).save(fresh / "prompts" / f"{i:02}.png")
         if (folder / "README.md").is_file():  # the world's card is written by people
             shutil.copy2(folder / "README.md", fresh / "README.md")
+        if folder.exists():
+            _mark(folder)
     except BaseException as error:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _remove(fresh)
         if is_full(error):
             raise UserError(
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    (folder / MARK).unlink(missing_ok=True)
+    _remove(old)
+
+
+def _mark(folder: Path) -> None:
+    (folder / MARK).write_text("Djinn was saving a world here.\n", encoding="utf-8")
+
+
+def _refuse_unmarked(beside: Path, folder: Path) -> None:
+    """Refuses to save where a folder that is not of our making would have to go; an empty one is no loss."""
+    there = os.path.lexists(beside)
+    if there and not (beside / MARK).is_file() and (not beside.is_dir() or any(beside.iterdir())):
+        raise UserError(
+            f"{beside} is in the way of saving {folder}: that name is needed for a moment, and what is there would be "
+            "lost; move it, or delete it if it is not needed"
+        )
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder of our making as far as that goes, its mark last: what is left of it stays ours."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MARK:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    if {path.name for path in folder.iterdir()} <= {MARK}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_other(folder: Path) -> None:

@@ -33,8 +33,8 @@ class SquaredReLU(torch.autograd.Function):
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """`relu(x) ** 2`."""
-    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu(x).square_()
+    """`relu(x) ** 2`; without gradients in the place of `x`, which is of no more use to a feed-forward layer."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else x.relu_().square_()
 
 
 class STBlock(nn.Module):
@@ -63,9 +63,17 @@ class STBlock(nn.Module):
         cache: CacheLayer | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """Arguments as of `TemporalAttention`."""
+        return self.feed(self.attend(x, rotary, bias, cache))
+
+    def attend(self, x: Tensor, rotary: Tensor, bias: Tensor | None, cache: CacheLayer | None) -> Tensor:
+        """Both attentions."""
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
             x = x + self.time(self.time_norm(x), rotary, bias, cache)
+        return x
+
+    def feed(self, x: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
+        """The feed-forward layer, which takes each token by itself."""
         return x + self.ffn_out(squared_relu(self.ffn_in(self.ffn_norm(x))))
 
 
@@ -110,7 +118,9 @@ class STTransformer(nn.Module):
             x = block(x, rotary, bias)
         return self.norm(x)
 
-    def extend(self, x: Float[Tensor, "b t n d"], cache: TimeCache, first: int) -> Float[Tensor, "b t n d"]:
+    def extend(
+        self, x: Float[Tensor, "b t n d"], cache: TimeCache, first: int, wanted: Int[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b t n d"] | Float[Tensor, "b m d"]:
         """Transforms the next frames of a video whose earlier frames are in `cache`, and adds them to it.
 
         Equal to `forward` on the whole video as long as that fits the cache's window. Calling it again with the same
@@ -121,12 +131,18 @@ class STTransformer(nn.Module):
             x: tokens of the next frames; more than two only while the ring is not full.
             cache: keys and values of earlier frames.
             first: time of the first frame of `x`.
+            wanted: positions in the last frame whose results are asked for, so that the last feed-forward layer need not
+                work on others; None is all of all frames.
         """
         attending = sum(block.time is not None for block in self.blocks)
         rotary, bias = cache.place(attending, first, x.shape[1], self.config.head_dim, x.device)
         layers = iter(cache.layers)
-        for block in self.blocks:
-            x = block(x, rotary, bias, next(layers) if block.time is not None else None)
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, STBlock)
+            x = block.attend(x, rotary, bias, next(layers) if block.time is not None else None)
+            if wanted is not None and i == len(self.blocks) - 1:
+                x = x[:, -1].gather(1, wanted[..., None].expand(-1, -1, x.shape[-1]))
+            x = block.feed(x)
         return self.norm(x)
 
 

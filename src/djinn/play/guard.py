@@ -15,6 +15,10 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+REFUSAL = (
+    "This server does not answer to the host name that it was asked for by: take its address in numbers, "
+    "or start it with --allowed-host and that name."
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -61,32 +65,32 @@ def _host_and_port(address: str, scheme: str) -> tuple[str, int] | None:
 class Guard:
     """ASGI middleware: checks the `Host` header and puts the security headers on every answer.
 
-    With `hosts` the host asked for must be one of these or a loopback name: a foreign page whose name was made to point
-    at this machine (DNS rebinding) is refused.
+    Only names that are known are answered: a foreign page whose name was made to point at this machine (DNS rebinding)
+    is refused. An address in numbers cannot be made to point elsewhere.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] = (), by_address: bool = False) -> None:
         """Wraps an app.
 
         Args:
             app: what to guard.
-            hosts: host names that may be asked for; None allows any.
+            hosts: host names that may be asked for besides loopback names.
+            by_address: whether any IP address may be asked for too, as where others reach this machine.
         """
         self.app = app
-        self.hosts = None if hosts is None else {host.lower() for host in hosts}
+        self.hosts = {host.lower() for host in hosts}
+        self.by_address = by_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in, or refuses it."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        asked = _host_and_port(f"//{Headers(scope=scope).get('host', '')}", "")
-        if self.hosts is not None and (asked is None or not (asked[0] in self.hosts or is_loopback(asked[0]))):
-            if scope["type"] == "websocket":
+        if not self._knows(Headers(scope=scope).get("host", "")):
+            if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
                 await send({"type": "websocket.close", "code": 1008})
             else:
-                answer = JSONResponse({"error": "This server answers to its own host name only."}, status_code=421)
-                await answer(scope, receive, send)
+                await JSONResponse({"error": REFUSAL}, status_code=421)(scope, receive, send)
             return
 
         async def send_guarded(message: Message) -> None:
@@ -101,3 +105,11 @@ class Guard:
             await send(message)
 
         await self.app(scope, receive, send_guarded)
+
+    def _knows(self, header: str) -> bool:
+        """Whether a `Host` header names this server."""
+        asked = _host_and_port(f"//{header}", "")
+        if asked is None:
+            return False
+        host = asked[0]
+        return host in self.hosts or is_loopback(host) or (self.by_address and _address(host) is not None)

@@ -57,8 +57,8 @@ def serve(
         idle_minutes: a player who has sent nothing for so long is dropped.
         image_format: how frames travel: `png`, `webp` or `jpeg`.
         device: where the world computes; CUDA where there is one, by default.
-        allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. A server that
-            listens for other machines answers to any name without them, and with them to these and its own only.
+        allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. Without them
+            a server that listens for other machines answers to addresses in numbers and this machine's own name only.
         int8: whether the dynamics multiplies in eight bits on a CPU; see `djinn.generate.int8`.
 
     Raises:
@@ -84,6 +84,7 @@ def serve(
             idle_minutes=idle_minutes,
             image_format=image_format,
             hosts=_hosts(host, allowed_hosts),
+            by_address=not is_loopback(host),
             folder=folder,
         )
         config = uvicorn.Config(
@@ -127,11 +128,11 @@ def _take(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _hosts(host: str, allowed: Sequence[str]) -> list[str] | None:
-    """Host names that may be asked for besides loopback names; None allows any."""
+def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
+    """Host names that may be asked for besides loopback names."""
     if is_loopback(host):
         return list(allowed)
-    return [host, socket.gethostname(), *allowed] if allowed else None
+    return [host, socket.gethostname(), socket.getfqdn(), *allowed]
 
 
 def _url(host: str, port: int) -> str:

@@ -60,7 +60,8 @@ def create_app(
     fps: float | None = None,
     image_format: str = "png",
     idle_minutes: float = 10.0,
-    hosts: Sequence[str] | None = None,
+    hosts: Sequence[str] = (),
+    by_address: bool = False,
     make_session: MakeSession | None = None,
     folder: Path | None = None,
 ) -> Starlette:
@@ -74,7 +75,8 @@ def create_app(
         fps: the pace a player starts with, frames per second; 0 is as fast as possible; None is the world's own.
         image_format: how frames travel: `png` or `webp` (lossless) or `jpeg`; players may change it for themselves.
         idle_minutes: a player who has sent nothing for so long is dropped.
-        hosts: host names that may be asked for besides loopback names; None allows any.
+        hosts: host names that may be asked for besides loopback names.
+        by_address: whether any IP address may be asked for too; needed where others reach this machine.
         make_session: makes a session from prompt, sampler and seed; None makes `djinn.generate.session.Session`.
         folder: the world's folder, where names that players give its actions are written; None writes them nowhere.
 
@@ -95,7 +97,7 @@ def create_app(
         WebSocketRoute("/ws", hall.play),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], lifespan=hall.lifespan)
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts, by_address)], lifespan=hall.lifespan)
     app.state.hall = hall
     return app
 

@@ -24,6 +24,7 @@ FREE_KEYS = (
     "compile",
     "tokenizer_share",
     "sampler",
+    "fps",
 )
 """Config keys, wherever they stand, that a continued run may change: none of them changes what a step computes."""
 

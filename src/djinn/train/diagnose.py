@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from djinn.train.figures import fair_share
+from djinn.models.codes import fair_share
 
 EARLIEST_STEP = 500
 EARLIEST_SHARE = 0.25

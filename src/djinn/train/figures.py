@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from djinn.models.codes import fair_share
+
 
 def psnr_of(mse: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of mean squared errors of pixels in [0, 1], at most 100."""
@@ -30,11 +32,6 @@ class CodeUse(NamedTuple):
     """Number of codes with at least the share `fair_share`."""
     bits: Tensor
     """Entropy in bits."""
-
-
-def fair_share(codes: int) -> float:
-    """Share of use from which a code counts as used: 2 % for up to 8 codes, 0.16 of an equal share for more."""
-    return min(0.02, 0.16 / codes)
 
 
 def code_use(counts: Num[Tensor, " codes"]) -> CodeUse:

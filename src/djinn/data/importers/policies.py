@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person"]
+PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 ACTION_NAMES = (
@@ -32,6 +32,9 @@ MOVES = 9
 _HOLD = {"sticky": (2, 7), "right": (2, 7), "person": (5, 12)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
+_WAYS = (0.5, 0.32, 0.18)
+"""How often `keys` goes right, left, or nowhere."""
+_JUMPS = 0.4
 
 
 class Policy:
@@ -43,6 +46,8 @@ class Policy:
     - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and some steps to the left.
     - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
       as long as a jump lasts, so that what is pressed is mostly what happens.
+    - `keys`: somebody at the arrow keys: walks one way or stands, and taps the jump key on the way, so that what is pressed
+      shows: in the air a held jump key does nothing.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -53,17 +58,26 @@ class Policy:
             name = kinds[rng.choice(3, p=[0.45, 0.45, 0.1])]
         self.name = name
         self._rng = rng
-        self._action = 4
-        self._left = 0
+        self._next: list[int] = []
 
     def act(self) -> int:
         """The action for the next frame."""
-        if self._left == 0:
-            self._action = self._draw()
-            least, most = _HOLD.get(self.name, (1, 1))
-            self._left = int(self._rng.integers(least, most + 1)) if most > 1 else 1
-        self._left -= 1
-        return self._action
+        if not self._next:
+            self._next = self._keys() if self.name == "keys" else self._held()
+        return self._next.pop()
+
+    def _held(self) -> list[int]:
+        """One action for some frames."""
+        action = self._draw()
+        least, most = _HOLD.get(self.name, (1, 1))
+        return [action] * (int(self._rng.integers(least, most + 1)) if most > 1 else 1)
+
+    def _keys(self) -> list[int]:
+        """A stretch of walking or standing, or a jump with the flight that follows, the last action first."""
+        way = int(self._rng.choice((7, 1, 4), p=_WAYS))
+        if self._rng.random() < _JUMPS:
+            return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 4))
+        return [way] * int(self._rng.integers(4, 12))
 
     def _draw(self) -> int:
         weights = {"right": _RIGHT, "person": _PERSON}.get(self.name)
