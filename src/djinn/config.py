@@ -146,9 +146,17 @@ class LatentActionConfig:
     input: Literal["pixels", "tokens"] = "pixels"
     """What the model reads and predicts (paper Table 2): the frames, or the frozen tokenizer's tokens of them, each patch
     then being the codes of all tokens in it, and the next frame's tokens predicted by cross-entropy."""
+    rim: int = 0
+    """Width in pixels of the frame's edge that the decoder need not predict. What scrolls in there is new, and a code that
+    tells of it lowers the error as much as one that tells which way the picture moves."""
 
     def __post_init__(self) -> None:
         _check(self.patch >= 1, f"latent_action patch must be at least 1, got {self.patch}")
+        _check(self.rim >= 0, f"latent_action rim must be 0 or more, got {self.rim}")
+        _check(
+            self.input == "pixels" or self.rim == 0,
+            f"latent_action rim is for input 'pixels' only, but input is '{self.input}': set rim to 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -227,6 +235,11 @@ class WorldConfig:
             self.latent_action.input == "pixels" or own % tokens == 0,
             f"latent_action input 'tokens' needs a patch that is a multiple of the tokenizer's, {tokens}, but got {own}: "
             f"set latent_action patch to {tokens} or a multiple of it",
+        )
+        rim, side = self.latent_action.rim, min(self.height, self.width)
+        _check(
+            2 * rim < side,
+            f"latent_action rim {rim} leaves nothing of frames of {self.width}x{self.height}: set it below {-(-side // 2)}",
         )
 
     @property

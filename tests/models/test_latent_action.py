@@ -18,13 +18,13 @@ T = 5
 def make(make_config):
     """Worlds of 12x10 pixels in 6x5 tokens, which the latent action model sees in patches of 2x2 (the last are padded)."""
 
-    def make(*, seed=0, patch=4, motion=False, residual=False, input="tokens", **settings) -> World:
+    def make(*, seed=0, patch=4, motion=False, residual=False, input="tokens", rim=0, **settings) -> World:
         config = make_config(**settings)
         config = dataclasses.replace(
             config,
             tokenizer=dataclasses.replace(config.tokenizer, patch=2),
             latent_action=dataclasses.replace(
-                config.latent_action, patch=patch, motion=motion, residual=residual, input=input
+                config.latent_action, patch=patch, motion=motion, residual=residual, input=input, rim=rim
             ),
         )
         torch.manual_seed(seed)
@@ -181,6 +181,32 @@ def test_a_world_infers_and_predicts_from_videos(make, video, input):
     for refused in (lambda: world.infer_actions(video), lambda: world.predict_next(video, actions)):
         with pytest.raises(UserError, match=r"no latent_action\.safetensors"):
             refused()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_rim_is_neither_predicted_nor_learned(make, video, residual):
+    model = make(input="pixels", residual=residual, rim=2).train().latent_action
+    clip = video.float() / 255
+    out = model(clip)
+    inside = torch.zeros(12, 10, dtype=torch.bool)
+    inside[2:-2, 2:-2] = True
+    before = clip[:, :-1]
+    assert torch.equal(out.prediction[:, :, ~inside], before[:, :, ~inside])
+    assert not torch.isclose(out.prediction[:, :, inside], before[:, :, inside]).all()
+    expected = (out.prediction[:, :, inside] - clip[:, 1:, inside]).square().mean()
+    torch.testing.assert_close(model.error(out.prediction, clip), expected)
+    other = clip.clone()
+    other[:, 1:, ~inside] = 1 - other[:, 1:, ~inside]
+    torch.testing.assert_close(model.error(out.prediction, other), expected)
+
+
+def test_a_rim_that_makes_no_sense_is_refused(make_config):
+    config = make_config()
+    for wrong, complaint in (({"rim": -1}, "0 or more"), ({"rim": 1, "input": "tokens"}, "set rim to 0")):
+        with pytest.raises(UserError, match=complaint):
+            dataclasses.replace(config.latent_action, **wrong)
+    with pytest.raises(UserError, match="leaves nothing of frames of 10x12: set it below 5"):
+        dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, rim=5))
 
 
 def test_a_world_is_saved_and_loaded(make, video, tmp_path):

@@ -60,7 +60,7 @@ class LatentActionModel(nn.Module):
         sizes = config.latent_action
         rows, columns = -(-config.height // sizes.patch), -(-config.width // sizes.patch)
         d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
-        self.input, self.motion, self.residual = sizes.input, sizes.motion, sizes.residual
+        self.input, self.motion, self.residual, self.rim = sizes.input, sizes.motion, sizes.residual, sizes.rim
         patch, (height, width), colours, made = sizes.patch, (config.height, config.width), 3, 3
         if self.reads_tokens:
             codebook = config.tokenizer.quantizer
@@ -117,7 +117,7 @@ class LatentActionModel(nn.Module):
         return quantized.indices, self.quantizer.lookup(quantized.indices)
 
     def decode(self, past: Clip, vectors: Float[Tensor, "b t d"]) -> Prediction:
-        """Predicts the frame after each frame of `past`, given the code of the action taken in it."""
+        """Predicts the frame after each frame of `past`, given the code of the action taken in it; a rim stays as it is."""
         x = self.decoder_position(self.decoder_patches(self._picture(past))) + self.from_code(vectors)[:, :, None]
         made = self.from_patches(self.decoder(x)).float()
         if self.reads_tokens:
@@ -126,13 +126,23 @@ class LatentActionModel(nn.Module):
             return logits.scatter_add(3, past[..., None], odds) if self.residual else logits
         if self.residual:
             made = made + torch.logit(past.float(), eps=0.02)
-        return torch.sigmoid(made)
+        made = torch.sigmoid(made)
+        if self.rim == 0:
+            return made
+        whole = past.float().clone()
+        self.middle(whole).copy_(self.middle(made))
+        return whole
+
+    def middle(self, frames: Float[Tensor, "*s h w 3"]) -> Float[Tensor, "*s y x 3"]:
+        """What is inside the rim."""
+        rim = self.rim
+        return frames[..., rim : frames.shape[-3] - rim, rim : frames.shape[-2] - rim, :]
 
     def error(self, prediction: Prediction, clip: Clip) -> Float[Tensor, ""]:
-        """What the decoder learns by: the mean squared error of frames 2..t of clips, or cross-entropy of their tokens."""
+        """What the decoder learns by: squared error of frames 2..t of clips inside the rim, or cross-entropy of their tokens."""
         if self.reads_tokens:
             return F.cross_entropy(prediction.float().flatten(0, 2), clip[:, 1:].flatten())
-        return F.mse_loss(prediction.float(), clip[:, 1:])
+        return F.mse_loss(self.middle(prediction.float()), self.middle(clip[:, 1:]))
 
     def predict(self, clip: Clip, actions: Int[Tensor, "b a"]) -> Prediction:
         """Predicts frames 2..t of clips from the frame before and the given actions."""

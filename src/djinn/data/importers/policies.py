@@ -34,7 +34,7 @@ _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
 _WAYS = (0.5, 0.32, 0.18)
 """How often `keys` goes right, left, or nowhere."""
-_JUMPS = 0.4
+_JUMPS = 0.12
 
 
 class Policy:
@@ -77,7 +77,7 @@ class Policy:
         way = int(self._rng.choice((7, 1, 4), p=_WAYS))
         if self._rng.random() < _JUMPS:
             return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 4))
-        return [way] * int(self._rng.integers(4, 12))
+        return [way] * int(self._rng.integers(3, 8))
 
     def _draw(self) -> int:
         weights = {"right": _RIGHT, "person": _PERSON}.get(self.name)
