@@ -87,9 +87,15 @@ def ship(args: argparse.Namespace) -> None:
 
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
-    """Frames of unseen levels from which one can walk and jump."""
+    """Frames of unseen levels from which one can walk and jump.
+
+    Raises:
+        UserError: no episode is long enough.
+    """
     long = [episode for episode in test.episodes if episode.length >= LEAST_FRAMES]
-    chosen = [long[i] for i in np.linspace(0, len(long) - 1, TRIED).astype(int)]
+    if not long:
+        raise UserError(f"no episode of {test.path} has {LEAST_FRAMES} frames: record longer ones")
+    chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
     effects = measure_effects(world, frames[:, None], frames=6)
     reach = np.ptp(effects.shifts, axis=0)  # of the codes, across and up: in the air none jumps, at a wall none walks

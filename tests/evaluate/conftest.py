@@ -72,7 +72,8 @@ class ScriptedDynamics(nn.Module):
         super().__init__()
         self.moves = torch.from_numpy(moves)
 
-    def extend(self, tokens, masked, actions, cache, first):
+    def extend(self, tokens, masked, actions, cache, first, wanted=None):
+        """Logits of the one token of a frame, whether it is `wanted` by name or not."""
         if tokens.shape[1] > 1:
             cache.before = tokens[:, -2, 0]
         place = getattr(cache, "before", tokens[:, -1, 0]) + self.moves[actions[:, -1].argmax(-1)]

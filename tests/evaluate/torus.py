@@ -133,7 +133,7 @@ class _Dynamics(DynamicsModel):
         nn.Module.__init__(self)
         self.fault = fault
 
-    def extend(self, tokens, masked, actions, cache, first):
+    def extend(self, tokens, masked, actions, cache, first, wanted=None):
         if masked is None:  # a prompt of several frames, of which none but the last counts
             return torch.zeros(*tokens.shape[::2], TOKENS)
         if tokens.shape[1] == 2:  # the first pass of a frame brings the one before, and the action that led to that
@@ -150,7 +150,8 @@ class _Dynamics(DynamicsModel):
         after = np.concatenate([moved(self.before[:, :3], chosen), self.before[:, 3:]], axis=-1)
         if self.fault == "drift" and first > 12:
             after[:, 0] = BLANK
-        return 50 * nn.functional.one_hot(torch.from_numpy(after), TOKENS).float()
+        logits = 50 * nn.functional.one_hot(torch.from_numpy(after), TOKENS).float()
+        return logits if wanted is None else logits.gather(1, wanted[..., None].expand(-1, -1, TOKENS))
 
 
 class TorusWorld(World):

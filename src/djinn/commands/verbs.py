@@ -220,7 +220,7 @@ def evaluate(
         batch: how many clips to play at once.
         drift_frames: also play 4 long games of so many frames and say what becomes of them. With --report 200 by default.
         long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
-            the true video, and give PSNR and SSIM at frames 10, 50, 100.
+            the true video, and give PSNR and SSIM at frames 1, 10, 25, 50 and so on, and at the last one.
         shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
         fvd_detector: also give FVD, by this TorchScript file or MODULE:FUNCTION. The file is code: trust what you name.
         random_frechet: also give the same distance by a network with random weights, which needs no file. It is not FVD.

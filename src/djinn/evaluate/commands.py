@@ -52,7 +52,7 @@ def run(
         batch: how many clips to play at once.
         drift_frames: how long the games are in which drift is measured; with a report 200 by default, else none.
         long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
-            the true video, and give PSNR and SSIM at frames 10, 50, 100.
+            the true video, and give PSNR and SSIM at frames 1, 10, 25, 50 and so on, and at the last one.
         shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
         fvd_detector: network for FVD: a TorchScript file or `module:callable`.
         random_frechet: also give the distance of a random network, which is not FVD.
