@@ -32,7 +32,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from coinrun_compare import compare, read_policies
@@ -103,13 +103,17 @@ def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--no-report", action="store_true", help="no HTML report, which needs matplotlib")
     add("--smoke", action="store_true", help="a run of a minute that shows that all parts work")
     args = parser.parse_args(argv)
+    if args.smoke:
+        if args.budget is not None:
+            raise UserError(f"--smoke trains {SMOKE_STEPS} steps, whatever --budget says: leave one of them out")
+        parser.set_defaults(**SMOKE)  # what is given counts for more
+        args = parser.parse_args(argv)
     if args.compare_policies is not None:
         if args.policy is not None:
             raise UserError("--policy is given beside --compare-policies, which names all of them: leave one out")
         args.compare_policies = read_policies(args.compare_policies)
     if args.smoke:
         args.out = args.out / "smoke"
-        vars(args).update(SMOKE)
     args.csv = args.out / "results.csv"
     _fit(args)
     if not 1 <= args.levels <= TEST_LEVELS.start:
@@ -153,7 +157,9 @@ def _fit(args: argparse.Namespace) -> None:
         asked = getattr(args, name)
         setattr(args, name, value if asked is None else asked)
         text = f"{getattr(args, name):,} {name}" if isinstance(value, int) else f"{name} {getattr(args, name)}"
-        chosen.append(text if asked is None else f"{text} ({'smoke' if args.smoke and name in SMOKE else 'given'})")
+        chosen.append(
+            text if asked is None else f"{text} ({'smoke' if args.smoke and asked == SMOKE.get(name) else 'given'})"
+        )
     args.why = f"{found}: {', '.join(chosen)}"
 
 
@@ -206,7 +212,7 @@ def prepare(args: argparse.Namespace, call: TimeLimit) -> None:
         learn(args, data, "world", call)
 
 
-def learn(args: argparse.Namespace, data: Path, stage: str, call: TimeLimit) -> None:
+def learn(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "world"], call: TimeLimit) -> None:
     """Trains a stage to its end.
 
     Raises:
@@ -225,7 +231,7 @@ def learn(args: argparse.Namespace, data: Path, stage: str, call: TimeLimit) -> 
         raise UserError(f"the tokenizer in {folder} is not trained to its end yet: do so first with --stage tokenizer")
     if not is_trained(folder, stage, config):
         note_machine(folder, stage, args.device)
-    train(data, folder, config, "world" if stage == "world" else "tokenizer", device=args.device)
+    train(data, folder, config, stage, device=args.device)
     call.check()
 
 

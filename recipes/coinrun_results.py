@@ -41,15 +41,26 @@ TRAINED_ON = "trained_on.json"
 
 
 def is_trained(run: Path, stage: str, config: TrainConfig) -> bool:
-    """Whether a stage of a run has reached the end of its steps or minutes."""
+    """Whether a stage of a run has reached the end of its steps or minutes.
+
+    Raises:
+        UserError: its checkpoint is damaged.
+    """
+    import torch
+
     from djinn.train.checkpoint import checkpoint_path, load_checkpoint
     from djinn.train.schedule import progress
 
     path = checkpoint_path(run, stage)
     if not path.exists():
         return False
-    state = load_checkpoint(path, stage)
-    return progress(config.dynamics if stage == "world" else config.tokenizer, state["step"], state["seconds"]) >= 1
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # the tensors stay on the disk
+        step, seconds = state["step"], state["seconds"]
+    except Exception:
+        load_checkpoint(path, stage)  # says what is wrong with it
+        raise
+    return progress(config.dynamics if stage == "world" else config.tokenizer, step, seconds) >= 1
 
 
 def note_machine(run: Path, stage: str, device: str) -> None:

@@ -6,7 +6,7 @@ Three trials on each of so many test levels, from seed 10,000 on, none picked:
 
 - jump: the player stands where the level begins, the jump key is held for 2 frames and then let go. Measured is how far
   the scene has moved down, frame by frame, for the camera follows the player.
-- wall: after 60 frames of the policy `keys` the player runs to the right in the game until something stops him. The world
+- wall: after 60 frames of the policy `sticky` the player runs to the right in the game until something stops him. The world
   gets the 4 frames up to 4 frames before that, and then the same key for 20 frames. Measured is how far he has come.
 - free: the same for 8 frames in which nothing stops him, so that a world in which nobody runs is found out.
 
@@ -28,14 +28,14 @@ from jaxtyping import Float, UInt8
 from study_report import need_plot
 from tqdm import tqdm
 
-from djinn.data.importers.policies import Policy
-from djinn.data.importers.procgen import TEST_LEVELS_FROM, load_game
+from djinn.data.importers.policies import ACTION_NAMES, Policy
+from djinn.data.importers.procgen import SIZE, TEST_LEVELS_FROM, load_game
 from djinn.errors import UserError
 from djinn.evaluate.motion import global_shift, grey
 from djinn.generate.session import Session
 from djinn.models.world import World
 
-KEYS = {"right": 7, "up": 5, "stay": 4}
+KEYS = {"right": ACTION_NAMES.index("right"), "up": ACTION_NAMES.index("up"), "stay": ACTION_NAMES.index("none")}
 """The game's actions by the names that the world's have."""
 JUMP = ("up",) * 2 + ("stay",) * 16
 WALL_FRAMES, FREE_FRAMES = 20, 8
@@ -45,7 +45,7 @@ BEFORE = 4
 FREE_WAY = 11.0
 """Pixels that the player comes in `FREE_FRAMES` at least where nothing stops him."""
 LEAD, RUN = 60, 90
-"""Frames of the policy `keys`, and of the run to the right after them."""
+"""Frames of the policy `sticky`, and of the run to the right after them."""
 JUMPED_FROM = 8.0
 """Pixels that a jump is high at least; the game's is 32."""
 DOWN_TO = 0.4
@@ -53,6 +53,9 @@ DOWN_TO = 0.4
 STOPPED_BELOW = 0.5
 """Pixels a frame in the last 4 frames, below which the player is stopped; he runs at 2."""
 
+WHO = ("game", "world")
+Curves = dict[str, list[list[float]]]
+"""Way by frame, of each trial, in the game and in the world."""
 Video = UInt8[np.ndarray, "t 64 64 3"]
 
 
@@ -75,40 +78,54 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/physics"), help="folder to write to (%(default)s)")
     args = parser.parse_args()
     try:
-        need_plot()
-        world = World.from_pretrained(args.world, "cpu")
-        codes = named_codes(world)
-        levels = range(TEST_LEVELS_FROM, TEST_LEVELS_FROM + args.levels)
-        trials: dict[str, list[Trial]] = {"jump": [], "wall": [], "free": []}
-        for level in tqdm(levels, desc="the game", unit=" levels"):
-            found = {"jump": jump_trial(level, args.mode), **run_trials(level, args.mode)}
-            for name, trial in found.items():
-                trials[name].append(trial)
+        run(args.world, range(TEST_LEVELS_FROM, TEST_LEVELS_FROM + args.levels), args.mode, args.out)
     except UserError as error:
         sys.exit(f"physics: {error}")
-    figures = {
-        name: {
-            "levels": [trial.level for trial in of_kind],
+
+
+def run(name: str, levels: range, mode: str, out: Path) -> dict[str, dict[str, str]]:
+    """Records the trials, plays them in the world, and writes both down.
+
+    Args:
+        name: of the world.
+        levels: at least one.
+        mode: of the game.
+        out: folder to write to.
+
+    Returns:
+        What the game did and what the world did, in words.
+
+    Raises:
+        UserError: there are no levels, or the world has other frames than the game or no names.
+    """
+    need_plot()
+    if len(levels) == 0:
+        raise UserError("--levels must be at least 1")
+    world = World.from_pretrained(name, "cpu")
+    if (world.config.height, world.config.width) != (SIZE, SIZE):
+        raise UserError(f"the game's frames are {SIZE}x{SIZE}, the world's {world.config.width}x{world.config.height}")
+    codes = named_codes(world)
+    trials: dict[str, list[Trial]] = {"jump": [], "wall": [], "free": []}
+    for level in tqdm(levels, desc="the game", unit=" levels"):
+        found = {"jump": jump_trial(level, mode), **run_trials(level, mode)}
+        for kind, trial in found.items():
+            trials[kind].append(trial)
+    figures: dict[str, Curves] = {}
+    for (kind, of_kind), axis in zip(trials.items(), (1, 0, 0), strict=True):
+        made = [play(world, trial, codes) for trial in tqdm(of_kind, desc=f"the world: {kind}", unit=" levels")]
+        figures[kind] = {
             "game": [moved(trial.prompt[-1:], trial.real, axis) for trial in of_kind],
-            "world": [
-                moved(trial.prompt[-1:], play(world, trial, codes), axis)
-                for trial in tqdm(of_kind, desc=f"the world: {name}", unit=" levels")
-            ],
+            "world": [moved(trial.prompt[-1:], video, axis) for trial, video in zip(of_kind, made, strict=True)],
         }
-        for (name, of_kind), axis in zip(trials.items(), (1, 0, 0), strict=True)
-    }
-    summary = {
-        who: {
-            **jumps(figures["jump"][who]),
-            **{f"stopped, {name}": runs(figures[name][who]) for name in ("wall", "free")},
-        }
-        for who in ("game", "world")
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "physics.json").write_text(json.dumps({"summary": summary, **figures}, indent=2) + "\n")
-    draw(figures, args.out / "physics.png")
+    stops = {who: {f"stopped, {kind}": runs(figures[kind][who]) for kind in ("wall", "free")} for who in WHO}
+    summary = {who: {**jumps(figures["jump"][who]), **stops[who]} for who in WHO}
+    played = {kind: [trial.level for trial in of_kind] for kind, of_kind in trials.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "physics.json").write_text(json.dumps({"summary": summary, "levels": played, **figures}, indent=2) + "\n")
+    draw(figures, out / "physics.png")
     for who, values in summary.items():
-        print(f"{who:6}", ", ".join(f"{name} {value}" for name, value in values.items()))
+        print(f"{who:6}", ", ".join(f"{what} {value}" for what, value in values.items()))
+    return summary
 
 
 def named_codes(world: World) -> dict[str, int]:
@@ -153,7 +170,7 @@ def jump_trial(level: int, mode: str) -> Trial:
 
 def run_trials(level: int, mode: str) -> dict[str, Trial]:
     """A run against a wall and one where none is; those that the level does not have are left out."""
-    policy = Policy("keys", np.random.default_rng(level))
+    policy = Policy("sticky", np.random.default_rng(level))
     actions = [policy.act() for _ in range(LEAD)] + [KEYS["right"]] * RUN
     video = record(level, mode, actions)
     way = np.array([0, *moved(video[:1], video[1:], 0)])
@@ -209,7 +226,7 @@ def runs(curves: list[list[float]]) -> str:
     return f"{len(stopped)} of {len(curves)} (median way {far:.0f} px)"
 
 
-def draw(figures: dict[str, dict[str, list[list[float]]]], path: Path) -> None:
+def draw(figures: dict[str, Curves], path: Path) -> None:
     """One picture: a line for each level, the game beside the world."""
     from matplotlib.figure import Figure
 
@@ -221,7 +238,7 @@ def draw(figures: dict[str, dict[str, list[list[float]]]], path: Path) -> None:
     }
     panels = figure.subplots(len(titles), 2, sharex="row", sharey="row")
     for row, (name, title) in zip(panels, titles.items(), strict=True):
-        for panel, who in zip(row, ("game", "world"), strict=True):
+        for panel, who in zip(row, WHO, strict=True):
             for curve in figures[name][who]:
                 panel.plot(range(1, len(curve) + 1), curve, color="tab:blue", alpha=0.5, linewidth=1)
             panel.set_title(f"{who}: {title}", fontsize=9)

@@ -64,7 +64,7 @@ def ship(args: argparse.Namespace) -> None:
     """Writes the world folder, with its card, and the moving picture.
 
     Raises:
-        UserError: a folder or file is missing, or it is not known what the world was trained on.
+        UserError: a folder or file is missing, or something that the card tells is not known.
     """
     if not args.results.is_file():
         raise UserError(f"no figures at {args.results}: make them with djinn eval RUN TEST --json {args.results}")
@@ -73,6 +73,7 @@ def ship(args: argparse.Namespace) -> None:
     compute = compute_line(figures, trained_minutes(args.run), args.compute)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     world, data, test = World.from_pretrained(args.run, device), Dataset.open(args.dataset), Dataset.open(args.test)
+    check(figures, data, test)
     world.prompts = pictures(world, test)
     actions = name_actions(world, data, prompts=64)
     out = WORLDS / args.name
@@ -81,9 +82,27 @@ def ship(args: argparse.Namespace) -> None:
     effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
     grid = args.grid or Path("docs") / ("actions.gif" if args.name == "coinrun" else f"actions-{args.name}.gif")
     save_action_grid(effects, grid, [action.name for action in actions], prompts=4)
-    (out / "README.md").write_text(model_card(args.name, world, config, compute, data, figures, actions))
+    (out / "README.md").write_text(model_card(args.name, world, config, compute, data, test, figures, actions))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB; {', '.join(action.name for action in actions)}")
+
+
+def check(figures: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
+    """Refuses what lacks something that the card tells.
+
+    Raises:
+        UserError: figures or a data set lack it.
+    """
+    if figures.get("code_table") is None:
+        raise UserError("the figures have no table of codes and true moves: take them on a data set with true actions")
+    if "4" not in figures["delta_psnr"]:
+        raise UserError("the figures have no delta-4 PSNR: take them with --horizon 4 or more")
+    for dataset, keys in ((data, ("game", "mode", "policy", "levels_played")), (test, ("levels",))):
+        lacking = [key for key in keys if dataset.about.get(key) is None]
+        if lacking:
+            raise UserError(
+                f"{dataset.path} does not tell its {', '.join(lacking)}: take a data set that recipes/coinrun.py recorded"
+            )
 
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
@@ -140,11 +159,13 @@ def model_card(
     config: TrainConfig,
     compute: str,
     data: Dataset,
+    test: Dataset,
     figures: dict[str, Any],
     actions: list[ActionName],
 ) -> str:
-    """What a person should know before using the world."""
+    """What a person should know before using the world; `check` has found all that it tells."""
     protocol, about, table = figures["protocol"], data.about, figures["code_table"]
+    first, end = test.about["levels"]
     counts = count_parameters(config.world)
     low, high = figures["delta_psnr_interval"]["4"]
     rows = [
@@ -160,14 +181,14 @@ def model_card(
 
 A world to play, learned by Djinn from videos of CoinRun without labels. `djinn play {name}`
 
-- **Data:** {about.get("game", "CoinRun")}, mode {about.get("mode")}, policy `{about.get("policy")}`, {data.frames:,} frames
-  of {data.width}x{data.height} at {data.fps:g} a second, from {about.get("levels_played")} levels (seeds below 10,000). The
+- **Data:** {about["game"]}, mode {about["mode"]}, policy `{about["policy"]}`, {data.frames:,} frames
+  of {data.width}x{data.height} at {data.fps:g} a second, from {about["levels_played"]} levels (seeds below 10,000). The
   true actions were not shown to it.
 - **Compute:** {compute}.
 - **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({", ".join(f"{k} {v / 1e6:.1f}" for k, v in counts.items())}),
   {world.config.tokens_per_frame} tokens a frame, {world.config.frames} frames of memory.
 
-Measured on {protocol["clips"]} clips of levels 10,000 to 10,199, {protocol["prompt_frames"]} prompt frame,
+Measured on {protocol["clips"]} clips of levels {first:,} to {end - 1:,}, {protocol["prompt_frames"]} prompt frame,
 {protocol["sampler"]["steps"]} MaskGIT steps at temperature {protocol["sampler"]["temperature"]:g}, seed {protocol["seed"]}:
 
 | what | figure |
@@ -178,7 +199,7 @@ Measured on {protocol["clips"]} clips of levels 10,000 to 10,199, {protocol["pro
 |---|---|---|---|
 {named}
 
-**Limits.** It knows one game in its {about.get("mode")} mode and remembers {world.config.frames} frames: what leaves the
+**Limits.** It knows one game in its {about["mode"]} mode and remembers {world.config.frames} frames: what leaves the
 screen is made up anew when it comes back. Pictures are soft, coins and monsters come and go, and no game is won. Of other
 pictures it makes something like CoinRun.
 

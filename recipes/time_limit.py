@@ -47,8 +47,10 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the timer may be about to send it
         if self._timer is not None:
             self._timer.cancel()
+            self._timer.join()
         signal.signal(signal.SIGTERM, self._before)
         if not (self.over and isinstance(error, Stopped)):
             return False

@@ -120,6 +120,7 @@ def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
         (("--device", "toaster"), "toaster"),
         (("--levels", "10001"), "--levels"),
         (("--horizon", "3"), "--horizon"),
+        (("--smoke", "--budget", "5"), "--budget"),
         (("--compare-policies", "random"), "two different"),
         (("--compare-policies", "random,nobody"), "nobody"),
         (("--compare-policies", "random,mix", "--policy", "mix"), "leave one out"),
@@ -128,6 +129,17 @@ def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
 def test_wrong_options_are_refused(coinrun, no_gpu, options, message):
     with pytest.raises(UserError, match=message):
         coinrun.read_args(options)
+
+
+def test_a_smoke_run_takes_what_is_given(coinrun, no_gpu):
+    args = coinrun.read_args(["--smoke"])
+    assert {key: getattr(args, key) for key in coinrun.SMOKE} == coinrun.SMOKE
+    given = ("--preset", "coinrun", "--levels", "30", "--frames", "3000", "--clips", "7", "--workers", "3")
+    args = coinrun.read_args(["--smoke", *given])
+    assert (args.preset, args.levels, args.frames, args.clips, args.workers) == ("coinrun", 30, 3000, 7, 3)
+    assert "3,000 frames (given)" in args.why and "(smoke)" not in args.why
+    args = coinrun.read_args(["--smoke", "--frames", "3000"])
+    assert "20 levels (smoke), 3,000 frames (given)" in args.why
 
 
 @pytest.mark.parametrize("text", ["world", "world.depth=3", "nothing.at.all=1", "tokenizer.lr=fast"])
@@ -208,6 +220,35 @@ def test_a_part_that_no_call_can_hold_is_an_error(recipe):
         time_limit.TimeLimit(0)
 
 
+def test_a_time_that_is_over_while_a_call_ends_is_no_matter(recipe):
+    before = signal.getsignal(signal.SIGTERM)
+    with recipe("time_limit").TimeLimit(1) as call:
+        cancel = call._timer.cancel
+
+        def late() -> None:
+            call._expire()
+            cancel()
+
+        call._timer.cancel = late
+    assert call.over and not call._timer.is_alive()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_damaged_checkpoint_is_not_trained_to_its_end(recipe, tmp_path):
+    from djinn.train.checkpoint import checkpoint_path, save_checkpoint
+
+    is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "world")
+    assert not is_trained(tmp_path, "world", config)
+    state = {"stage": "world", "step": config.dynamics.steps, "seconds": 1.0, "model": {"weight": torch.zeros(1000)}}
+    save_checkpoint(path, state)
+    assert is_trained(tmp_path, "world", config)
+    save_checkpoint(path, {**state, "step": 1})
+    assert not is_trained(tmp_path, "world", config)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        is_trained(tmp_path, "world", config)
+
+
 @pytest.mark.slow
 def test_policies_are_compared(coinrun, drawn_game, monkeypatch, tmp_path):
     options = ("--compare-policies", "random,mix", "--no-report")
@@ -253,6 +294,22 @@ def test_a_card_says_what_the_world_was_trained_on(recipe):
     assert line({"protocol": {"device": "cpu"}}, {}, "two CPU cores") == "two CPU cores"
     with pytest.raises(UserError, match="--compute"):
         line({"protocol": {"device": "cpu"}}, minutes)
+
+
+def test_a_card_needs_all_that_it_tells(recipe):
+    check = recipe("ship_world").check
+    figures = {"code_table": {}, "delta_psnr": {"4": 1.0}}
+    about = {"game": "procgen", "mode": "easy", "policy": "keys", "levels_played": 5, "levels": [0, 5]}
+    data = SimpleNamespace(path="data", about=about)
+    check(figures, data, data)
+    for wrong, message in (({"code_table": None}, "true actions"), ({"delta_psnr": {"1": 1.0}}, "--horizon 4")):
+        with pytest.raises(UserError, match=message):
+            check(figures | wrong, data, data)
+    bare = SimpleNamespace(path="bare", about={"game": "procgen"})
+    with pytest.raises(UserError, match="bare does not tell its mode, policy, levels_played"):
+        check(figures, bare, data)
+    with pytest.raises(UserError, match="bare does not tell its levels"):
+        check(figures, data, bare)
 
 
 @pytest.mark.slow

@@ -120,7 +120,6 @@ def _tiny() -> TrainConfig:
                 ),
                 motion=True,
                 residual=True,
-                rim=8,
             ),
             dynamics=DynamicsConfig(transformer=TransformerConfig(blocks=3, d_model=128, heads=4, head_dim=32)),
             sampler=SamplerConfig(steps=4, temperature=0.0, noise=0.0),

@@ -107,6 +107,25 @@ def test_policies(name):
         assert counts[6:9].sum() > 3 * counts[0:3].sum()
 
 
+def test_keys_sees_that_it_stands_at_a_wall():
+    """Where nothing moves it jumps or turns round before long; where something does it goes on as without eyes."""
+    wall = np.zeros((64, 64, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(256, size=(300, 64, 64, 3)).astype(np.uint8)
+
+    def longest(actions):
+        """Frames in a row of the same walk."""
+        ends = np.flatnonzero(np.diff(actions) != 0)
+        spans = np.diff(np.concatenate([[-1], ends, [len(actions) - 1]]))
+        walks = np.isin(actions[np.concatenate([ends, [len(actions) - 1]])], (1, 7))
+        return spans[walks].max()
+
+    stuck, free, blind = (Policy("keys", np.random.default_rng(1)) for _ in range(3))
+    at_wall = np.array([stuck.act(wall) for _ in range(300)])
+    assert longest(at_wall) <= 8 and np.isin(at_wall, (2, 8)).mean() > 0.15
+    walked = [free.act(frame) for frame in noise]
+    assert walked == [blind.act() for _ in noise] and longest(np.array(walked)) >= 9
+
+
 @pytest.mark.parametrize("levels, frames, workers", [(range(5, 5), 100, 1), (range(3), 5, 1), (range(3), 100, 0)])
 def test_numbers_that_make_no_sense(tmp_path, levels, frames, workers):
     with pytest.raises(UserError):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from djinn.commands import verbs
 from djinn.config import (
     DynamicsConfig,
     LatentActionConfig,
@@ -15,12 +16,12 @@ from djinn.config import (
     WorldConfig,
 )
 from djinn.errors import UserError
-from djinn.evaluate.clips import draw_clips, measuring
+from djinn.evaluate.clips import draw_clips, measuring, unpicked
 from djinn.evaluate.commands import run
 from djinn.evaluate.console import format_report, print_report
 from djinn.evaluate.fidelity import psnr
 from djinn.evaluate.picture import Row, grid
-from djinn.evaluate.report import evaluate
+from djinn.evaluate.report import SHOWN, evaluate
 from djinn.models.world import World, build
 
 PERFECT = 58.9
@@ -168,9 +169,26 @@ def test_the_report_shows_unpicked_clips_of_different_sources(scripted, columns,
     assert one["protocol"]["shown"] == shown[:1]
     assert len(written[-1].shown[0].real) == 1
     assert evaluate(scripted(obeys=False), columns, **settings, clips=2)["protocol"]["shown"] == []
+    assert f"{SHOWN} by default" in (verbs.evaluate.__doc__ or "")
 
 
-def test_user_errors(scripted, columns, world):
+def test_the_picture_is_the_same_with_and_without_a_report(scripted, make_columns, tmp_path, monkeypatch):
+    monkeypatch.setattr("djinn.evaluate.report.write_report", lambda *_, **__: None)
+    few = make_columns("few", splits=(("test", 2),))
+    drawn = (draw_clips(few, "test", 12, 4, seed).sources for seed in range(20))
+    seed = next(i for i, sources in enumerate(drawn) if unpicked(sources, 4) != unpicked(sources, 20)[:4])
+    settings = {"horizon": 3, "clips": 12, "batch": 5, "seed": seed}  # the first four of 20 would be others
+    settings |= {"effect_prompts": 0, "drift_frames": 0, "progress": False}
+    result = evaluate(scripted(obeys=False), few, **settings, picture=tmp_path / "alone.png")
+    assert len(result["protocol"]["shown"]) == 4
+    for shown in ({}, {"shown": 1}):
+        folder = tmp_path / f"report{len(shown)}"
+        evaluate(scripted(obeys=False), few, **settings, **shown, report=folder, picture=tmp_path / "beside.png")
+        for other in (folder / "rollouts.png", tmp_path / "beside.png"):
+            assert other.read_bytes() == (tmp_path / "alone.png").read_bytes()
+
+
+def test_user_errors(scripted, columns, world, tmp_path):
     with pytest.raises(UserError, match="no split 'val'"):
         evaluate(scripted(obeys=True), columns, split="val", progress=False)
     with pytest.raises(UserError, match="61 frames; the longest has 40"):
@@ -185,7 +203,9 @@ def test_user_errors(scripted, columns, world):
     with pytest.raises(UserError, match="code_clips must be at least 1"):
         evaluate(scripted(obeys=True), columns, code_clips=0, progress=False)
     with pytest.raises(UserError, match="shown must be at least 1"):
-        evaluate(scripted(obeys=True), columns, shown=0, progress=False)
+        evaluate(scripted(obeys=True), columns, shown=0, report=tmp_path / "report", progress=False)
+    with pytest.raises(UserError, match="--shown 20 is for a report"):
+        evaluate(scripted(obeys=True), columns, shown=20, picture=tmp_path / "picture.png", progress=False)
     with pytest.raises(UserError, match=r"no detector nowhere\.pt"):
         evaluate(scripted(obeys=True), columns, fvd_detector="nowhere.pt", progress=False)
     blind = World(world.config)

@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from djinn.errors import UserError
+from djinn.models.storage import MARK
 from djinn.models.world import World, build, find_world
 
 
@@ -96,6 +97,12 @@ def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, mak
     assert find_world(folder) == find_world(folder.parent) == old
     assert World.from_pretrained(folder, "cpu").action_names == world.action_names
 
+    with monkeypatch.context() as patch:
+        patch.setattr("djinn.models.storage.save_file", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_world(seed=9).save_pretrained(folder)
+    assert not (folder / MARK).exists()  # it was recovered, though not replaced
+
     other = make_world(seed=9)
     other.save_pretrained(folder, dtype="fp32")
     assert [p.name for p in folder.parent.iterdir()] == ["world"]
@@ -126,6 +133,14 @@ def test_saving_spares_what_is_not_of_its_making(saved, make_world, name):
         with pytest.raises(UserError, match=refused):
             make_world(seed=9).save_pretrained(folder)
         other.unlink()
+        (folder.parent / "elsewhere").mkdir()
+        (folder.parent / "elsewhere" / MARK).write_text("")
+        other.symlink_to("elsewhere")
+        with pytest.raises(UserError, match=refused):
+            make_world(seed=9).save_pretrained(folder)
+        assert (other / MARK).exists()
+        other.unlink()
+        shutil.rmtree(folder.parent / "elsewhere")
         other.mkdir()  # empty: a save was killed before its first file
         if exists:
             assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, world.action_vectors)
@@ -164,6 +179,32 @@ def test_a_failed_save_keeps_the_old_world(saved, make_world, monkeypatch):
     with pytest.raises((OSError, UserError)):
         make_world(seed=9).save_pretrained(folder)
     assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, world.action_vectors)
+    assert [p.name for p in folder.parent.iterdir()] == ["world"]
+
+
+@pytest.mark.parametrize("at", ["mark", "first", "second"])
+def test_a_finished_world_never_keeps_the_mark(saved, make_world, monkeypatch, at):
+    _, folder = saved
+    write, rename = type(folder).write_text, type(folder).rename
+
+    def interrupted_write(path, *args, **kwargs):
+        write(path, *args, **kwargs)
+        if at == "mark" and path == folder / MARK:
+            raise KeyboardInterrupt
+
+    def interrupted_rename(path, target):
+        if at == "second" or path != folder:
+            rename(path, target)
+        if path == folder.with_name("world.new") or at == "first":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "write_text", interrupted_write)
+        patch.setattr(type(folder), "rename", interrupted_rename)
+        with pytest.raises(KeyboardInterrupt):
+            make_world(seed=9).save_pretrained(folder)
+    assert (folder / "model.safetensors").is_file() and not (folder / MARK).exists()
+    make_world(seed=9).save_pretrained(folder)
     assert [p.name for p in folder.parent.iterdir()] == ["world"]
 
 

@@ -55,9 +55,15 @@ def test_a_pace_that_cannot_be_kept_is_told(fps) -> None:
 def test_names_that_are_allowed_count_on_every_address() -> None:
     assert _hosts("127.0.0.1", []) == []
     assert _hosts("localhost", ["game.example"]) == ["game.example"]
-    own = [socket.gethostname(), socket.getfqdn()]
+    own = [socket.gethostname(), f"{socket.gethostname()}.local", socket.getfqdn()]
     assert _hosts("0.0.0.0", []) == ["0.0.0.0", *own]
     assert _hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", *own, "game.example"]
+
+
+@pytest.mark.parametrize("name", ["https://x", "x:8000", "x/", "[::1]", "*.x", ""])
+def test_an_allowed_name_that_no_browser_would_send_is_refused(name) -> None:
+    with pytest.raises(UserError, match="give --allowed-host the bare name"):
+        serve("no-such-world", port=0, open_browser=False, allowed_hosts=["Game.Example.", "2001:db8::1", name])
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,9 @@ def test_without_prompts_players_start_from_grey(join) -> None:
 
 
 def test_further_names_are_answered_however_they_are_spelt() -> None:
-    with serving(WORLD, make_session=Counter, hosts=["Game.Example"]) as server:
-        assert ask(server, "/", Host="game.example:8000")[0] == 200
+    with serving(WORLD, make_session=Counter, hosts=["Game.Example", "dotted.example."]) as server:
+        for name in ("game.example", "GAME.example", "game.example.", "dotted.example", "localhost."):
+            assert ask(server, "/", Host=f"{name}:8000")[0] == 200, name
         assert ask(server, "/", Host="evil.example")[0] == 421
         assert ask(server, "/", Host="192.0.2.1")[0] == 421
         assert ask(server, "/")[0] == 200

@@ -189,7 +189,7 @@ def evaluate(
     batch: Annotated[int, arg(metavar="N")] = 16,
     drift_frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
     long: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
-    shown: Annotated[int, arg(metavar="N")] = 20,
+    shown: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
     fvd_detector: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     random_frechet: Flag = False,
     device: Device = None,
@@ -221,7 +221,8 @@ def evaluate(
         drift_frames: also play 4 long games of so many frames and say what becomes of them. With --report 200 by default.
         long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
             the true video, and give PSNR and SSIM at frames 1, 10, 25, 50 and so on, and at the last one.
-        shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
+        shown: how many clips the report shows, 20 by default: the first ones drawn, from different levels or videos,
+            unpicked. With --report only.
         fvd_detector: also give FVD, by this TorchScript file or MODULE:FUNCTION. The file is code: trust what you name.
         random_frechet: also give the same distance by a network with random weights, which needs no file. It is not FVD.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.

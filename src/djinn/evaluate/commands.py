@@ -10,7 +10,7 @@ from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.console import print_report
 from djinn.evaluate.diagnose import diagnose, format_diagnosis
-from djinn.evaluate.report import SHOWN, evaluate, write_json
+from djinn.evaluate.report import evaluate, write_json
 from djinn.models.world import World
 
 
@@ -30,7 +30,7 @@ def run(
     batch: int = 16,
     drift_frames: int | None = None,
     long: int | None = None,
-    shown: int = SHOWN,
+    shown: int | None = None,
     fvd_detector: str | None = None,
     random_frechet: bool = False,
     device: str | None = None,
@@ -53,7 +53,8 @@ def run(
         drift_frames: how long the games are in which drift is measured; with a report 200 by default, else none.
         long: also play N frames (for instance 100) from as many prompts as episodes allow, with the actions inferred from
             the true video, and give PSNR and SSIM at frames 1, 10, 25, 50 and so on, and at the last one.
-        shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked.
+        shown: how many clips the report shows: the first ones drawn, from different levels or videos, unpicked;
+            `djinn.evaluate.report.SHOWN` by default.
         fvd_detector: network for FVD: a TorchScript file or `module:callable`.
         random_frechet: also give the distance of a random network, which is not FVD.
         device: cpu or cuda; cuda where there is one, by default.
@@ -62,7 +63,8 @@ def run(
         The figures, as `djinn.evaluate.report.evaluate` gives them.
 
     Raises:
-        UserError: world or data set are missing or do not match, or a file cannot be written.
+        UserError: world or data set are missing or do not match, a file cannot be written, or `shown` is given without
+            `report`.
     """
     if json is not None:
         make_folder(json.parent)

@@ -14,6 +14,7 @@ from djinn.errors import UserError
 from djinn.evaluate.clips import Sample, Video, infer_actions, reconstruct
 from djinn.evaluate.fidelity import frame_mse
 from djinn.generate.rollout import rollout
+from djinn.models.latent_action import inside_rim
 from djinn.models.world import World
 
 HORIZON = 4
@@ -151,7 +152,7 @@ def _play(
 
 
 def _decode(world: World, video: Video, right: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
-    """The latent action model's decoder with the right and with wrong actions."""
+    """The latent action model's decoder with the right and with wrong actions, without its rim."""
     seen = video[:, : world.config.frames]
 
     def predict(actions: np.ndarray) -> np.ndarray:
@@ -159,7 +160,7 @@ def _decode(world: World, video: Video, right: np.ndarray, wrong: np.ndarray) ->
         return 255 * world.predict_next(torch.from_numpy(seen), chosen).float().cpu().numpy()
 
     def error(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.square(a - b).mean(axis=(1, 2, 3, 4), dtype=np.float64)
+        return np.square((a - b)[inside_rim(world.config.latent_action.rim)]).mean(axis=(1, 2, 3, 4), dtype=np.float64)
 
     a, b, real = predict(right), predict(wrong), seen[:, 1:].astype(np.float32)
     return {

@@ -65,7 +65,7 @@ def evaluate(
     effect_prompts: int = 12,
     drift_frames: int | None = None,
     long: int | None = None,
-    shown: int = SHOWN,
+    shown: int | None = None,
     fvd_detector: str | None = None,
     random_frechet: bool = False,
     picture: Path | None = None,
@@ -89,7 +89,8 @@ def evaluate(
         effect_prompts: pictures from which each action is tried for `effects`; 0 leaves them out.
         drift_frames: length of the games of `drift`; 0 leaves them out. By default `DRIFT_FRAMES` for a report, else 0.
         long: also play so many frames, from episodes that are long enough, and compare them with the real ones.
-        shown: clips that the report shows, unpicked (see `djinn.evaluate.clips.unpicked`); fewer where there are fewer.
+        shown: clips that the report shows, unpicked (see `djinn.evaluate.clips.unpicked`), `SHOWN` by default; fewer where
+            there are fewer.
         fvd_detector: network for `fvd`, a TorchScript file or `module:callable` (see `djinn.evaluate.detectors`).
         random_frechet: also give the distance of a network with random weights, which is not FVD.
         picture: where to save some clips and their roll-outs as a PNG.
@@ -110,12 +111,17 @@ def evaluate(
         - `code_use`, `code_names`, `code_table` (None where true actions are not known).
         - `tokens`: see `TokenScores`. `effects`: see `Effects`, or None. `drift`: see `Drift`, or None.
         - `long`: see `LongPlay`; `fvd` and `fvd_protocol`, `random_frechet`: None where not asked for.
-        - `protocol`: how all of it was made; `shown` in it names the clips in the pictures.
+        - `protocol`: how all of it was made; `shown` in it names the clips of the report, or of `picture` without one.
 
     Raises:
         UserError: the split is missing or too short, also for `long`, sizes do not match, the world cannot infer actions,
-            or the detector cannot be used.
+            the detector cannot be used, or `shown` is given without a report.
     """
+    if shown is not None and report is None:
+        raise UserError(
+            f"--shown {shown} is for a report, and none is asked for: pass --report FOLDER, or leave it out"
+        )
+    shown = SHOWN if shown is None else shown
     wanted = {"clips": clips, "horizon": horizon, "prompt_frames": prompt_frames, "batch": batch}
     wanted |= {"code_clips": code_clips, "shown": shown} | ({} if long is None else {"long": long})
     for key, value in wanted.items():
@@ -134,8 +140,9 @@ def evaluate(
     sample = draw_clips(dataset, split, clips, length, seed)
     for_codes = draw_clips(dataset, split, code_clips, length, seed)
     for_long = None if long is None else draw_long(dataset, split, long, seed)
-    kept = shown if report is not None else PICTURED if picture is not None else 0
-    chosen = unpicked(sample.sources, kept)
+    pictured = [] if picture is None and report is None else unpicked(sample.sources, PICTURED)
+    chosen = pictured if report is None else unpicked(sample.sources, shown)
+    kept = sorted({*pictured, *chosen})
     distances = _distances(world, sample, fvd_detector, random_frechet)
     scores = TokenScores(world, seed)
     parts: list[dict[str, Closeness]] = []
@@ -151,7 +158,7 @@ def evaluate(
             scores.add(video, played.inferred_actions)
             for distance in distances.values():
                 distance.add(video, played.inferred)
-            pictures.append(played.rows([place - rows.start for place in chosen if rows.start <= place < rows.stop]))
+            pictures.append(played.rows([place - rows.start for place in kept if rows.start <= place < rows.stop]))
             bar.update(len(indices))
     prompts = draw_clips(dataset, split, max(effect_prompts, DRIFT_GAMES), length, seed)
     settings = {"sampler": sampler, "seed": seed, "progress": progress}
@@ -206,11 +213,15 @@ def evaluate(
         "fvd_protocol": _distance_protocol(distances, "fvd", sample, prompt_frames),
         "protocol": protocol,
     }
-    if picture is not None:
-        save_png(rollout_picture(Shown.joined(pictures).rows(np.s_[:PICTURED])), picture)
+    seen = Shown.joined(pictures)
+    for path in (picture, report and report / "rollouts.png"):
+        if path is not None:
+            save_png(rollout_picture(seen.rows([kept.index(place) for place in pictured])), path)
     if report is not None:
-        shown_too = ReportPictures([Shown.joined(pictures)], effects, None if drift is None else drift.frames)
-        _write(report, figures, shown_too, progress)
+        clips_shown = seen.rows([kept.index(place) for place in chosen])
+        shown_too = ReportPictures([clips_shown], effects, None if drift is None else drift.frames)
+        write_report(report / "report.html", figures, shown_too, progress=progress)
+        write_json(report / "results.json", figures)
     return figures
 
 
@@ -298,13 +309,6 @@ def _by_frame(name: str, intervals: list[Interval]) -> dict[str, Any]:
         name: dict(zip(frames, [i.mean for i in intervals], strict=True)),
         f"{name}_interval": dict(zip(frames, [[i.low, i.high] for i in intervals], strict=True)),
     }
-
-
-def _write(folder: Path, figures: dict[str, Any], pictures: ReportPictures, progress: bool) -> None:
-    """Writes the files of a report."""
-    save_png(rollout_picture(pictures.shown[0].rows(np.s_[:PICTURED])), folder / "rollouts.png")
-    write_report(folder / "report.html", figures, pictures, progress=progress)
-    write_json(folder / "results.json", figures)
 
 
 def write_json(path: Path, figures: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,12 @@ Clip = Float[Tensor, "b t h w 3"] | Int[Tensor, "b t n"]
 """Clips as a latent action model reads them: pixels in [0, 1] or, with `input="tokens"`, tokens."""
 Prediction = Float[Tensor, "b p h w 3"] | Float[Tensor, "b p n v"]
 """Frames as its decoder predicts them: pixels in [0, 1] or, with `input="tokens"`, logits of each token."""
+
+
+def inside_rim(rim: int) -> tuple[Any, ...]:
+    """Index of what is left of frames `(..., h, w, 3)`, tensor or array, without `rim` pixels at each edge."""
+    inner = slice(rim, -rim or None)
+    return ..., inner, inner, slice(None)
 
 
 class LatentActionOutput(NamedTuple):
@@ -130,19 +136,14 @@ class LatentActionModel(nn.Module):
         if self.rim == 0:
             return made
         whole = past.float().clone()
-        self.middle(whole).copy_(self.middle(made))
+        whole[inside_rim(self.rim)] = made[inside_rim(self.rim)]
         return whole
 
-    def middle(self, frames: Float[Tensor, "*s h w 3"]) -> Float[Tensor, "*s y x 3"]:
-        """What is inside the rim."""
-        rim = self.rim
-        return frames[..., rim : frames.shape[-3] - rim, rim : frames.shape[-2] - rim, :]
-
     def error(self, prediction: Prediction, clip: Clip) -> Float[Tensor, ""]:
-        """What the decoder learns by: squared error of frames 2..t of clips inside the rim, or cross-entropy of their tokens."""
+        """What the decoder learns by: squared error of frames 2..t inside the rim, or cross-entropy of their tokens."""
         if self.reads_tokens:
             return F.cross_entropy(prediction.float().flatten(0, 2), clip[:, 1:].flatten())
-        return F.mse_loss(self.middle(prediction.float()), self.middle(clip[:, 1:]))
+        return F.mse_loss(prediction.float()[inside_rim(self.rim)], clip[:, 1:][inside_rim(self.rim)])
 
     def predict(self, clip: Clip, actions: Int[Tensor, "b a"]) -> Prediction:
         """Predicts frames 2..t of clips from the frame before and the given actions."""

@@ -76,6 +76,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         _refuse_unmarked(beside, folder)
     if not folder.exists() and (old / "model.safetensors").is_file():
         old.rename(folder)  # a save was killed between two renames: names and card of that world still count
+        _unmark(folder)
     _refuse_other(folder)
     _remove(fresh)
     fresh.mkdir(parents=True)
@@ -99,16 +100,20 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
             _mark(folder)
     except BaseException as error:
         _remove(fresh)
+        with contextlib.suppress(OSError):
+            _unmark(folder)
         if is_full(error):
             raise UserError(
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None
         raise
-    _remove(old)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    (folder / MARK).unlink(missing_ok=True)
+    try:
+        _remove(old)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        _unmark(folder)  # the new world, or the older one where that failed: neither is ours to remove
     _remove(old)
 
 
@@ -116,10 +121,14 @@ def _mark(folder: Path) -> None:
     (folder / MARK).write_text("Djinn was saving a world here.\n", encoding="utf-8")
 
 
+def _unmark(folder: Path) -> None:
+    (folder / MARK).unlink(missing_ok=True)
+
+
 def _refuse_unmarked(beside: Path, folder: Path) -> None:
-    """Refuses to save where a folder that is not of our making would have to go; an empty one is no loss."""
-    there = os.path.lexists(beside)
-    if there and not (beside / MARK).is_file() and (not beside.is_dir() or any(beside.iterdir())):
+    """Refuses to save where what is not of our making would have to go; an empty folder is no loss, a link never ours."""
+    ours = not beside.is_symlink() and ((beside / MARK).is_file() or (beside.is_dir() and not any(beside.iterdir())))
+    if os.path.lexists(beside) and not ours:
         raise UserError(
             f"{beside} is in the way of saving {folder}: that name is needed for a moment, and what is there would be "
             "lost; move it, or delete it if it is not needed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ def rotary_table(times: Tensor, head_dim: int, base: float = 100.0) -> Float[Ten
     float64, so that a session's ever-growing time costs no precision.
     """
     half = head_dim // 2
-    speed = torch.tensor([base ** -(i / half) for i in range(half)], dtype=torch.float64, device=times.device)
+    place = torch.arange(half, dtype=torch.float64, device=times.device) / half
+    speed = torch.exp(place * -math.log(base))  # a number to the power of a tensor takes a millisecond to dispatch
     angle = times.to(torch.float64)[:, None] * speed
     sine = angle.sin()
     return torch.stack([angle.cos().repeat(1, 2), torch.cat([-sine, sine], dim=1)]).float()

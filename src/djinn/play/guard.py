@@ -57,9 +57,10 @@ def _host_and_port(address: str, scheme: str) -> tuple[str, int] | None:
         port = parts.port
     except ValueError:
         return None
-    if not parts.hostname:
+    host = (parts.hostname or "").removesuffix(".")
+    if not host:
         return None
-    return parts.hostname, port or (443 if (parts.scheme or scheme) in ("https", "wss") else 80)
+    return host, port or (443 if (parts.scheme or scheme) in ("https", "wss") else 80)
 
 
 class Guard:
@@ -78,7 +79,7 @@ class Guard:
             by_address: whether any IP address may be asked for too, as where others reach this machine.
         """
         self.app = app
-        self.hosts = {host.lower() for host in hosts}
+        self.hosts = {host.lower().removesuffix(".") for host in hosts}
         self.by_address = by_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

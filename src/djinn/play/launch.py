@@ -6,6 +6,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import re
 import socket
 import threading
 import webbrowser
@@ -62,12 +63,15 @@ def serve(
         int8: whether the dynamics multiplies in eight bits on a CPU; see `djinn.generate.int8`.
 
     Raises:
-        UserError: the port or the address cannot be used, there is no world, or a number is out of range.
+        UserError: the port or the address cannot be used, there is no world, a number is out of range, or an allowed name
+            is none.
     """
     if max_players < 1:
         raise UserError(f"max_players must be at least 1, got {max_players}")
     if fps is not None and not 0 <= fps <= HIGHEST_FPS:
         raise UserError(f"fps must lie between 0 (as fast as it goes) and {HIGHEST_FPS:g}, got {fps:g}")
+    host = host.lower()
+    hosts = _hosts(host, allowed_hosts)
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         from djinn.generate.int8 import for_play
@@ -83,7 +87,7 @@ def serve(
             max_players=max_players,
             idle_minutes=idle_minutes,
             image_format=image_format,
-            hosts=_hosts(host, allowed_hosts),
+            hosts=hosts,
             by_address=not is_loopback(host),
             folder=folder,
         )
@@ -130,9 +134,21 @@ def _take(host: str, port: int) -> socket.socket:
 
 def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
     """Host names that may be asked for besides loopback names."""
+    for name in allowed:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and not _is_address(name):
+            raise UserError(f"'{name}' is no host name: give --allowed-host the bare name, as in game.example")
     if is_loopback(host):
         return list(allowed)
-    return [host, socket.gethostname(), socket.getfqdn(), *allowed]
+    own = socket.gethostname()
+    return [host, own, f"{own}.local", socket.getfqdn(), *allowed]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _url(host: str, port: int) -> str:

@@ -117,10 +117,8 @@ def _start(config: TrainConfig) -> World:
     """
     assert config.start_from is not None
     world = World.from_pretrained(config.start_from, "cpu")
-    free = {
-        "fps": config.world.fps,
-        "sampler": config.world.sampler,
-    }  # how the new world is played, not how it is built
+    # how the new world is played, not how it is built
+    free = {"fps": config.world.fps, "sampler": config.world.sampler}
     if dataclasses.replace(world.config, **free) != config.world:
         raise UserError(f"the sizes in the config are not those of the world to start from, {config.start_from}")
     if world.latent_action is None:

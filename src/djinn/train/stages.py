@@ -17,6 +17,7 @@ from djinn.disk import room_for
 from djinn.generate import rollout
 from djinn.models import LatentActionModel, VideoTokenizer, World
 from djinn.models.actions import FILE, default_name
+from djinn.models.latent_action import inside_rim
 from djinn.train.diagnose import diagnose_tokenizer, diagnose_world
 from djinn.train.figures import Histogram, code_use, most_bits, psnr, psnr_of
 from djinn.train.pictures import save_grid
@@ -205,7 +206,7 @@ class WorldStage:
 
         - `val_lam_psnr`, `val_lam_random_psnr`, `val_lam_gain`: the latent action model's own next-frame prediction
           with inferred and with uniformly random actions, and their difference; `val_lam_repeat_psnr`: the last frame
-          again. Of one that predicts tokens the most likely ones are decoded.
+          again. All without its rim. Of one that predicts tokens the most likely ones are decoded.
         - `val_rollout_psnr`, `val_rollout_random_psnr`, `val_gain`: roll-outs from one frame over the rest of the clip
           with `GREEDY_STEPS`, and `val_gain4`: the gain at frame 4 (the paper's delta-t PSNR with t = 4), or at the
           last one of shorter clips.
@@ -250,10 +251,15 @@ class WorldStage:
         past, future = clips[:, :-1], clips[:, 1:]
         made = rollout(world, clips[:, :1], inferred, sampler=sampler)
         made_random = rollout(world, clips[:, :1], random, sampler=sampler)
+
+        def lam_psnr(predicted: Tensor) -> Tensor:
+            inside = inside_rim(self.config.latent_action.rim)
+            return psnr(predicted.cpu()[inside], future[inside])
+
         figures = {
-            "lam_psnr": psnr(world.predict_next(clips, inferred).cpu(), future),
-            "lam_random_psnr": psnr(world.predict_next(clips, random).cpu(), future),
-            "lam_repeat_psnr": psnr(past, future),
+            "lam_psnr": lam_psnr(world.predict_next(clips, inferred)),
+            "lam_random_psnr": lam_psnr(world.predict_next(clips, random)),
+            "lam_repeat_psnr": lam_psnr(past),
             "rollout_psnr": psnr(made[:, 1:], clips[:, 1:]),
             "rollout_random_psnr": psnr(made_random[:, 1:], clips[:, 1:]),
         }
@@ -272,9 +278,8 @@ class WorldStage:
     def export(self, folder: Path) -> None:
         """Writes `RUN/world`, which can be played while training goes on, with held-out frames to start from."""
         self.world.sync_actions()
-        if (
-            folder / "world" / FILE
-        ).is_file():  # names from the start are for the first export: people may have changed them
+        # names from the start are for the first export: people may have changed them
+        if (folder / "world" / FILE).is_file():
             codes = range(self.world.num_actions)
             self.world.action_names, self.world.action_keys = [default_name(i) for i in codes], [[] for _ in codes]
         self.world.prompts = list(evaluation_clips(self.val, PROMPTS)[:, 0].numpy())

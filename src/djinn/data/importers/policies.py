@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import UInt8
 
 PolicyName = Literal["random", "random9", "sticky", "right", "mix", "keys"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -31,9 +32,16 @@ ACTION_NAMES = (
 MOVES = 9
 _HOLD = {"sticky": (2, 7), "right": (2, 7)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
-_WAYS = (0.5, 0.32, 0.18)
+_STAY = 4
+_WAYS = (0.54, 0.34, 0.12)
 """How often `keys` goes right, left, or nowhere."""
 _JUMPS = 0.12
+"""How often it jumps for no reason."""
+_PATIENCE = 4
+"""Frames after which it sees that it stands at a wall, where fewer pixels than the share `_STILL` change."""
+_STILL = 0.03
+_ON = 0.75
+"""How often it then jumps on in its way; else it turns round."""
 
 
 class Policy:
@@ -43,8 +51,8 @@ class Policy:
     - `random9`: one of the 9 moves, drawn anew each frame.
     - `sticky`: one of the 9 moves, held for 2 to 7 frames.
     - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and some steps to the left.
-    - `keys`: somebody at the arrow keys: walks one way or stands, and taps the jump key on the way, so that what is pressed
-      shows: in the air a held jump key does nothing.
+    - `keys`: somebody who looks at the screen: walks one way or stands, taps the jump key on the way, and at a wall jumps or
+      turns round, so that what is pressed shows: against a wall a key does nothing, nor does the jump key in the air.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -56,12 +64,28 @@ class Policy:
         self.name = name
         self._rng = rng
         self._next: list[int] = []
+        self._seen: np.ndarray | None = None
+        self._way, self._walked = _STAY, 0
 
-    def act(self) -> int:
-        """The action for the next frame."""
+    def act(self, frame: UInt8[np.ndarray, "h w 3"] | None = None) -> int:
+        """The action for the next frame.
+
+        Args:
+            frame: what the screen shows; `keys` looks at it.
+        """
+        if self.name == "keys" and self._at_a_wall(frame):
+            self._next = self._jump(self._way if self._rng.random() < _ON else 8 - self._way)
         if not self._next:
             self._next = self._keys() if self.name == "keys" else self._held()
         return self._next.pop()
+
+    def _at_a_wall(self, frame: np.ndarray | None) -> bool:
+        """Whether nothing moves although a way is pressed for long enough."""
+        before, self._seen = self._seen, frame
+        self._walked += 1
+        if frame is None or before is None or self._way == _STAY or self._walked < _PATIENCE:
+            return False
+        return bool((frame != before).any(axis=-1).mean() < _STILL)
 
     def _held(self) -> list[int]:
         """One action for some frames."""
@@ -70,11 +94,20 @@ class Policy:
         return [action] * (int(self._rng.integers(least, most + 1)) if most > 1 else 1)
 
     def _keys(self) -> list[int]:
-        """A stretch of walking or standing, or a jump with the flight that follows, the last action first."""
-        way = int(self._rng.choice((7, 1, 4), p=_WAYS))
+        """A stretch of walking or standing, or a jump."""
+        way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
         if self._rng.random() < _JUMPS:
-            return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 4))
+            return self._jump(way)
+        self._turn(way)
         return [way] * int(self._rng.integers(3, 8))
+
+    def _jump(self, way: int) -> list[int]:
+        """A tap of the jump key and the flight that follows, the last action first."""
+        self._turn(way)
+        return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 4))
+
+    def _turn(self, way: int) -> None:
+        self._way, self._walked = way, 0
 
     def _draw(self) -> int:
         if self.name == "right":

@@ -175,7 +175,7 @@ def _attempt(env: Any, most: int, policy: Policy) -> Recording:
     while True:
         _, observation, _ = env.observe()
         video.append(observation["rgb"][0].copy())
-        action = policy.act()
+        action = policy.act(video[-1])
         env.act(np.array([action]))
         if env.observe()[2][0] or len(video) == most:
             return np.stack(video), np.array(actions, dtype=np.int16)

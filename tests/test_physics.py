@@ -1,0 +1,65 @@
+"""The figures of recipes/physics.py on curves whose answer is known, and its trials in the game itself."""
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from djinn.data.importers.procgen import load_game
+from djinn.errors import UserError
+
+
+@pytest.fixture
+def physics(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "recipes"))
+    return importlib.import_module("physics")
+
+
+def test_jumps(physics):
+    up, hill, plain = [float(t) for t in range(18)], [*range(0, 30, 3), *range(24, 0, -3)], [0.0] * 18
+    assert physics.jumps([hill, up, plain]) == {
+        "jumps that rise": "2 of 3",
+        "median height": "22 px",
+        "come down": "1 of 2",
+    }
+    assert physics.jumps([plain])["come down"] == "0 of 0"
+
+
+def test_runs(physics):
+    on, against = [2.0 * t for t in range(20)], [min(2.0 * t, 8.0) for t in range(20)]
+    assert physics.runs([on, against, against]) == "2 of 3 (median way 8 px)"
+    assert physics.runs([]).startswith("0 of 0")
+
+
+def test_way_and_height(physics):
+    """A camera that follows the player: the scene goes left when he goes right, and down when he rises."""
+    scene = np.random.default_rng(0).integers(256, size=(8, 12, 3)).repeat(12, 0).repeat(12, 1).astype(np.uint8)
+    right = np.stack([scene[16:80, 20 + 2 * t : 84 + 2 * t] for t in range(6)])
+    up = np.stack([scene[24 - 3 * t : 88 - 3 * t, 20:84] for t in range(6)])
+    assert physics.moved(right[:1], right[1:], 0) == pytest.approx([2, 4, 6, 8, 10], abs=0.5)
+    assert physics.moved(up[:1], up[1:], 1) == pytest.approx([3, 6, 9, 12, 15], abs=0.5)
+
+
+def test_codes_by_their_names(physics):
+    world = SimpleNamespace(action_names=["right + up", "stay", "up", "stay 2", "right"])
+    assert physics.named_codes(world) == {"right": 4, "up": 2, "stay": 1}
+    with pytest.raises(UserError, match="called up or stay, only right, left: name them"):
+        physics.named_codes(SimpleNamespace(action_names=["right", "left"]))
+
+
+def test_trials(physics):
+    """In the game itself: a jump comes down to where it began, a wall stops, and nothing stops who runs free."""
+    try:
+        load_game()
+    except UserError:
+        pytest.skip("the game is not installed")
+    jump = physics.jump_trial(10_000, "easy")
+    assert len(jump.real) == len(jump.keys) == len(physics.JUMP)
+    assert physics.jumps([physics.moved(jump.prompt, jump.real, 1)])["come down"] == "1 of 1"
+    found = [trial for level in range(10_000, 10_012) for trial in physics.run_trials(level, "easy").items()]
+    assert {name for name, _ in found} == {"wall", "free"}
+    for name, trial in found:
+        assert len(trial.real) == len(trial.keys) and len(trial.prompt) == physics.PROMPT_FRAMES
+        assert physics.runs([physics.moved(trial.prompt[-1:], trial.real, 0)]).startswith(f"{int(name == 'wall')} of 1")
