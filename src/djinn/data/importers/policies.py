@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-PolicyName = Literal["random", "random9", "sticky", "right", "mix", "keys"]
+PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 ACTION_NAMES = (
@@ -30,8 +30,9 @@ ACTION_NAMES = (
 """The 15 actions of Procgen by number; CoinRun ignores the last six."""
 
 MOVES = 9
-_HOLD = {"sticky": (2, 7), "right": (2, 7)}
+_HOLD = {"sticky": (2, 7), "right": (2, 7), "person": (5, 12)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
+_PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
 _STAY = 4
 _WAYS = (0.54, 0.34, 0.12)
 """How often `keys` goes right, left, or nowhere."""
@@ -51,6 +52,8 @@ class Policy:
     - `random9`: one of the 9 moves, drawn anew each frame.
     - `sticky`: one of the 9 moves, held for 2 to 7 frames.
     - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and some steps to the left.
+    - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
+      as long as a jump lasts.
     - `keys`: somebody who looks at the screen: walks one way or stands, taps the jump key on the way, and at a wall jumps or
       turns round, so that what is pressed shows: against a wall a key does nothing, nor does the jump key in the air.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
@@ -110,6 +113,7 @@ class Policy:
         self._way, self._walked = way, 0
 
     def _draw(self) -> int:
-        if self.name == "right":
-            return int(self._rng.choice(list(_RIGHT), p=list(_RIGHT.values())))
+        weights = {"right": _RIGHT, "person": _PERSON}.get(self.name)
+        if weights is not None:
+            return int(self._rng.choice(list(weights), p=list(weights.values())))
         return int(self._rng.integers(len(ACTION_NAMES) if self.name == "random" else MOVES))
