@@ -14,7 +14,7 @@ from djinn.models.world import World
 WORTH_IT_FROM = 256
 """Width from which eight bits pay: quantizing the activations of smaller layers costs more than it saves."""
 
-LEAST_WEIGHTS = 2 * WORTH_IT_FROM**2
+LEAST_WEIGHTS = WORTH_IT_FROM**2
 """Layers with fewer weights stay in fp32 for the same reason."""
 
 
