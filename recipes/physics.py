@@ -22,14 +22,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from study_report import need_plot
+from study_report import need_plot, write
 from tqdm import tqdm
 
 from djinn.data.importers.policies import ACTION_NAMES, Policy
-from djinn.data.importers.procgen import SIZE, TEST_LEVELS_FROM, load_game
+from djinn.data.importers.procgen import SIZE, TEST_LEVELS_FROM, CoinRun, open_level
 from djinn.errors import UserError
 from djinn.evaluate.motion import global_shift, grey
 from djinn.generate.session import Session
@@ -47,7 +48,7 @@ FREE_WAY = 11.0
 LEAD, RUN = 60, 90
 """Frames of the policy `sticky`, and of the run to the right after them."""
 JUMPED_FROM = 8.0
-"""Pixels that a jump is high at least; the game's is 32."""
+"""Pixels that a jump is high at least; the game's is about 25."""
 DOWN_TO = 0.4
 """A jump has come down where the last frame is at most this share of its height above the ground."""
 STOPPED_BELOW = 0.5
@@ -83,7 +84,7 @@ def main() -> None:
         sys.exit(f"physics: {error}")
 
 
-def run(name: str, levels: range, mode: str, out: Path) -> dict[str, dict[str, str]]:
+def run(name: str, levels: range, mode: Literal["easy", "hard"], out: Path) -> dict[str, dict[str, str]]:
     """Records the trials, plays them in the world, and writes both down.
 
     Args:
@@ -121,7 +122,7 @@ def run(name: str, levels: range, mode: str, out: Path) -> dict[str, dict[str, s
     summary = {who: {**jumps(figures["jump"][who]), **stops[who]} for who in WHO}
     played = {kind: [trial.level for trial in of_kind] for kind, of_kind in trials.items()}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "physics.json").write_text(json.dumps({"summary": summary, "levels": played, **figures}, indent=2) + "\n")
+    write(out / "physics.json", json.dumps({"summary": summary, "levels": played, **figures}, indent=2) + "\n")
     draw(figures, out / "physics.png")
     for who, values in summary.items():
         print(f"{who:6}", ", ".join(f"{what} {value}" for what, value in values.items()))
@@ -134,26 +135,20 @@ def named_codes(world: World) -> dict[str, int]:
     Raises:
         UserError: an action has no such name.
     """
-    first = {
-        name.split()[0] if name.startswith("stay") else name: i
-        for i, name in reversed([*enumerate(world.action_names)])
-    }
-    missing = [name for name in KEYS if name not in first]
+    names = ["stay" if name.startswith("stay") else name for name in world.action_names]
+    missing = [name for name in KEYS if name not in names]
     if missing:
         raise UserError(
             f"no action of this world is called {' or '.join(missing)}, only {', '.join(world.action_names)}: "
             "name them with djinn name or in the page"
         )
-    return {name: first[name] for name in KEYS}
+    return {name: names.index(name) for name in KEYS}
 
 
-def record(level: int, mode: str, actions: Sequence[int]) -> Video:
+def record(level: int, mode: Literal["easy", "hard"], actions: Sequence[int]) -> Video:
     """A level from its beginning under the given actions of the game; shorter where the episode ends."""
-    env = load_game().env(
-        num=1, env_name="coinrun", distribution_mode=mode, start_level=level, num_levels=1, rand_seed=0, num_threads=0
-    )
     frames = []
-    with closing(env):
+    with closing(open_level(level, CoinRun(mode=mode), seed=0)) as env:
         for action in (*actions, KEYS["stay"]):
             frames.append(env.observe()[1]["rgb"][0].copy())
             env.act(np.array([action]))
@@ -162,13 +157,13 @@ def record(level: int, mode: str, actions: Sequence[int]) -> Video:
     return np.stack(frames)
 
 
-def jump_trial(level: int, mode: str) -> Trial:
+def jump_trial(level: int, mode: Literal["easy", "hard"]) -> Trial:
     """A jump from where the level begins."""
     video = record(level, mode, [KEYS[key] for key in JUMP])
     return Trial(level, video[:1], video[1:], JUMP)
 
 
-def run_trials(level: int, mode: str) -> dict[str, Trial]:
+def run_trials(level: int, mode: Literal["easy", "hard"]) -> dict[str, Trial]:
     """A run against a wall and one where none is; those that the level does not have are left out."""
     policy = Policy("sticky", np.random.default_rng(level))
     actions = [policy.act() for _ in range(LEAD)] + [KEYS["right"]] * RUN

@@ -198,6 +198,10 @@ class Clips:
         """Index in `self.episodes` of each clip's episode."""
         return np.searchsorted(self._ends, self._checked(indices), side="right")
 
+    def starts(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
+        """Each clip's first frame, counted from 0 inside its episode."""
+        return (indices - self._firsts[self.episode_of(indices)]) * self.stride
+
     def _checked(self, indices: np.ndarray) -> np.ndarray:
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
@@ -207,8 +211,8 @@ class Clips:
     def _places(self, indices: np.ndarray) -> Iterator[tuple[int, int]]:
         """Shard and first frame of each clip."""
         indices = self._checked(indices)
-        episode = np.searchsorted(self._ends, indices, side="right")
-        start = self._start[episode] + (indices - self._firsts[episode]) * self.stride
+        episode = self.episode_of(indices)
+        start = self._start[episode] + self.starts(indices)
         return zip(self._shard[episode].tolist(), start.tolist(), strict=True)
 
 

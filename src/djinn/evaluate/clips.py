@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,17 +57,11 @@ class Sample:
 
     def origin(self, place: int) -> Origin:
         """Where the clip at a place of the draw comes from."""
-        clips, index = self.clips, int(self.indices[place])
-        number = _episode(clips, index)
-        episode = clips.episodes[number]
-        first = bisect_left(range(len(clips)), number, key=lambda i: _episode(clips, i))
+        clips, index = self.clips, self.indices[place : place + 1]
+        episode = clips.episodes[clips.episode_of(index)[0]]
         of_source = [e for e in clips.dataset.episodes if e.source == episode.source]
         which = of_source.index(episode) + 1 if len(of_source) > 1 else None
-        return Origin(episode.source, which, (index - first) * clips.stride)
-
-
-def _episode(clips: Clips, index: int) -> int:
-    return int(clips.episode_of(np.array([index]))[0])
+        return Origin(episode.source, which, int(clips.starts(index)[0]))
 
 
 def unpicked(sources: Sequence[str], count: int) -> list[int]:

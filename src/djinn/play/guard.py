@@ -25,11 +25,11 @@ def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine only."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    address = _address(host)
+    address = address_of(host)
     return address is not None and address.is_loopback
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that a host is written as; None for a name."""
     try:
         address = ipaddress.ip_address(host)
@@ -113,4 +113,4 @@ class Guard:
         if asked is None:
             return False
         host = asked[0]
-        return host in self.hosts or is_loopback(host) or (self.by_address and _address(host) is not None)
+        return host in self.hosts or is_loopback(host) or (self.by_address and address_of(host) is not None)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from djinn.errors import UserError
-from djinn.play.guard import is_loopback
+from djinn.play.guard import address_of, is_loopback
 from djinn.play.protocol import HIGHEST_FPS
 from djinn.play.server import create_app
 
@@ -135,20 +135,12 @@ def _take(host: str, port: int) -> socket.socket:
 def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
     """Host names that may be asked for besides loopback names."""
     for name in allowed:
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and not _is_address(name):
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and address_of(name) is None:
             raise UserError(f"'{name}' is no host name: give --allowed-host the bare name, as in game.example")
     if is_loopback(host):
         return list(allowed)
     own = socket.gethostname()
     return [host, own, f"{own}.local", socket.getfqdn(), *allowed]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _url(host: str, port: int) -> str:

@@ -114,17 +114,7 @@ def play_level(level: int, frames: int, game: CoinRun) -> list[Recording]:
         Frames and true actions of each episode of at least 16 frames. A level that ends sooner a hundred times is left.
     """
     rng = np.random.Generator(np.random.PCG64([game.seed, level]))
-    env = load_game().env(
-        num=1,
-        env_name="coinrun",
-        distribution_mode=game.mode,
-        start_level=level,
-        num_levels=1,
-        rand_seed=int(rng.integers(2**31 - 1)),
-        num_threads=0,
-        use_backgrounds=game.backgrounds,
-        restrict_themes=game.restrict_themes,
-    )
+    env = open_level(level, game, int(rng.integers(2**31 - 1)))
     recordings: list[Recording] = []
     collected = 0
     short = 0
@@ -137,6 +127,27 @@ def play_level(level: int, frames: int, game: CoinRun) -> list[Recording]:
             recordings.append(recording)
             collected += len(recording[0])
     return recordings
+
+
+def open_level(level: int, game: CoinRun, seed: int) -> Any:
+    """The game on one level, an environment of gym3 that its caller closes.
+
+    Args:
+        level: level number.
+        game: how it looks.
+        seed: of what the game itself draws.
+    """
+    return load_game().env(
+        num=1,
+        env_name="coinrun",
+        distribution_mode=game.mode,
+        start_level=level,
+        num_levels=1,
+        rand_seed=seed,
+        num_threads=0,
+        use_backgrounds=game.backgrounds,
+        restrict_themes=game.restrict_themes,
+    )
 
 
 def split_levels(levels: list[int]) -> list[str]:
