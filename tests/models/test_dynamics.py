@@ -52,12 +52,26 @@ def test_loss_is_seeded_and_trains_every_weight(make_world, masking, action):
 
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
+def test_loss_is_that_of_the_hidden_tokens(make_world, action):
+    """Known tokens cost nothing, however wrongly the model would predict them; the first frame costs nothing either."""
+    model = make_world(masking="paper", action=action).dynamics
+    tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
+    loss, logs = model.loss(tokens, actions, generator(3))
+    masked = paper_mask(tokens.shape, generator(3), tokens.device)
+    likely = model(tokens, masked, actions).log_softmax(-1)
+    expected = -likely.gather(-1, tokens[..., None]).squeeze(-1)[masked].mean()
+    torch.testing.assert_close(loss, expected)
+    assert logs["accuracy"] == (likely.argmax(-1) == tokens)[masked].float().mean()
+
+
+@pytest.mark.parametrize("action", ["add", "prepend"])
 def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
     """Each masked frame's logits are those it would have at the end of its clean past."""
     model = make_world(masking="clean_past", corrupt=0.0, action=action, frames=6).dynamics
     tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
     with torch.no_grad():
-        logits, masked = model._clean_past(tokens, actions, generator(1))
+        x, masked = model._clean_past(tokens, actions, generator(1))
+        logits = model.to_logits(model._of_tokens(x))
         assert masked.any()
         for i in range(1, 6):
             hidden = torch.zeros(2, i + 1, 9, dtype=torch.bool)
@@ -116,7 +130,7 @@ def test_cached_dynamics_past_the_window(make_world, action):
     age = time[:, None] - time
     with torch.no_grad():
         x = model._embed(tokens, None, model._actions(led[:, 1:]))
-        expected = model._logits(model.transformer(x, mask=(age >= 0) & (age < 4)))
+        expected = model.to_logits(model._of_tokens(model.transformer(x, mask=(age >= 0) & (age < 4))))
         cache = TimeCache(4)
         for t in range(14):
             first = max(t - 1, 0)

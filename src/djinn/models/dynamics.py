@@ -50,8 +50,9 @@ class DynamicsModel(nn.Module):
         action = action.to(x.dtype)[:, :, None]
         return x + action if self.config.action == "add" else torch.cat([action, x], dim=2)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return self.to_logits(x if self.config.action == "add" else x[:, :, 1:])
+    def _of_tokens(self, x: Tensor) -> Tensor:
+        """What the transformer made of the tokens, without the action that stands before them."""
+        return x if self.config.action == "add" else x[:, :, 1:]
 
     def _actions(self, actions: Tensor) -> Tensor:
         """Embeds the actions `(b, t-1, dim)` that led to frames 2..t, with the first frame's own before them."""
@@ -68,7 +69,7 @@ class DynamicsModel(nn.Module):
             masked: which tokens are hidden.
             actions: codes of the latent actions; action i moves frame i to frame i+1.
         """
-        return self._logits(self._transformed(tokens, masked, actions))
+        return self.to_logits(self._of_tokens(self._transformed(tokens, masked, actions)))
 
     def _transformed(self, tokens: Tensor, masked: Tensor, actions: Tensor) -> Tensor:
         return self.transformer(self._embed(tokens, masked, self._actions(actions)))
@@ -115,23 +116,20 @@ class DynamicsModel(nn.Module):
             The loss and what to log: cross-entropy and accuracy on masked tokens.
         """
         if self.config.masking == "clean_past":
-            logits, masked = self._clean_past(tokens, actions, generator)
+            x, masked = self._clean_past(tokens, actions, generator)
         elif self.config.masking == "per_frame":
             past, masked = self._per_frame(tokens, generator)
-            logits = self._logits(self._transformed(past, masked, actions)[:, 1:])
+            x, masked = self._transformed(past, masked, actions)[:, 1:], masked[:, 1:]
         else:
             masked = paper_mask(tokens.shape, generator, tokens.device)
-            logits = self._logits(self._transformed(tokens, masked, actions)[:, 1:])
-        target, weight = tokens[:, 1:], masked[:, -logits.shape[1] :].float()
-        losses = F.cross_entropy(logits.float().flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
-        total = weight.sum().clamp_min(1)
-        loss = (losses * weight).sum() / total
-        with torch.no_grad():
-            accuracy = ((logits.argmax(-1) == target) * weight).sum() / total
-        return loss, {"ce": loss.detach(), "accuracy": accuracy}
+            x, masked = self._transformed(tokens, masked, actions)[:, 1:], masked[:, 1:]
+        logits, target = self.to_logits(self._of_tokens(x)[masked]).float(), tokens[:, 1:][masked]
+        total = max(1, len(target))
+        loss = F.cross_entropy(logits, target, reduction="sum") / total
+        return loss, {"ce": loss.detach(), "accuracy": (logits.detach().argmax(-1) == target).sum() / total}
 
     def _clean_past(self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Logits of frames 2..t, each masked at a rate of its own and seeing the finished frames before it, as in play.
+        """Frames 2..t and their masks, each at a rate of its own and seeing the finished frames before it, as in play.
 
         Finished and masked frames go through the transformer side by side: finished frames 1..t-1 see each other
         causally; masked frame i sees finished frames 1..i-1 and itself.
@@ -149,7 +147,7 @@ class DynamicsModel(nn.Module):
         own = torch.eye(t - 1, dtype=torch.bool, device=device)
         mask = torch.cat([torch.cat([before, torch.zeros_like(own)], 1), torch.cat([before, own], 1)])
         x = self.transformer(x, times=torch.cat([time, time + 1]), mask=mask)
-        return self._logits(x[:, t - 1 :]), masked
+        return x[:, t - 1 :], masked
 
     def _per_frame(self, tokens: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Tokens and masks where the frames before a random cut are clean and those after it have a rate each."""
