@@ -24,10 +24,13 @@ def unchecked(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., WorldConfig]:
-    """Makes very small worlds: frames of 12x10 pixels in 3x3 tokens (so that the last column is padded), 4 frames."""
+    """Makes very small worlds: frames of 12x10 pixels in 3x3 tokens (so that the last column is padded), 4 frames.
+
+    Settings without a place of their own are those of the latent action model.
+    """
 
     def make(
-        *, action="add", time_every=1, frames=4, masking="clean_past", corrupt=0.1, kind="ema", motion=False
+        *, action="add", time_every=1, frames=4, masking="clean_past", corrupt=0.1, kind="ema", **latent_action
     ) -> WorldConfig:
         size = TransformerConfig(blocks=2, d_model=16, heads=3, head_dim=8, time_every=time_every)
         codebook = QuantizerConfig("fsq", 16, 2, levels=(4, 4)) if kind == "fsq" else QuantizerConfig(kind, 16, 4)
@@ -36,7 +39,7 @@ def make_config() -> Callable[..., WorldConfig]:
             width=10,
             frames=frames,
             tokenizer=TokenizerConfig(4, size, size, codebook),
-            latent_action=LatentActionConfig(4, size, size, QuantizerConfig("ema", 5, 4), motion=motion),
+            latent_action=LatentActionConfig(4, size, size, QuantizerConfig("ema", 5, 4), **latent_action),
             dynamics=DynamicsConfig(size, action, masking, corrupt),
             sampler=SamplerConfig(steps=3),
         )

@@ -143,6 +143,9 @@ class LatentActionConfig:
     residual: bool = False
     """The decoder predicts the change from the last frame instead of the whole next frame (before the sigmoid; with input
     `tokens` before the softmax, from even odds that a token stays)."""
+    warp: bool = False
+    """The decoder also says from where in the last frame each pixel comes, so that a picture that scrolls is moved rather than
+    painted anew; with `residual`, which then changes the moved frame, and input `pixels` only."""
     input: Literal["pixels", "tokens"] = "pixels"
     """What the model reads and predicts (paper Table 2): the frames, or the frozen tokenizer's tokens of them, each patch
     then being the codes of all tokens in it, and the next frame's tokens predicted by cross-entropy."""
@@ -156,6 +159,11 @@ class LatentActionConfig:
         _check(
             self.input == "pixels" or self.rim == 0,
             f"latent_action rim is for input 'pixels' only, but input is '{self.input}': set rim to 0",
+        )
+        _check(
+            not self.warp or (self.residual and self.input == "pixels"),
+            "latent_action warp moves the last frame's pixels before they are changed: it needs residual true and input "
+            f"'pixels', but got {str(self.residual).lower()} and '{self.input}'",
         )
 
 

@@ -94,7 +94,7 @@ def _tiny() -> TrainConfig:
     """Learns a playable world on two CPU cores in minutes: large patches, short clips, small batches, high learning rates.
 
     What differs from the paper and why is measured in docs/log.md: codebooks that follow the encoder quickly, and a latent
-    action model that reads the change between frames beside them and predicts a change.
+    action model that reads the change between frames beside them and predicts what moves and what changes.
     """
     two = TransformerConfig(blocks=2, d_model=128, heads=4, head_dim=32)
     stage = StageConfig(
@@ -120,6 +120,7 @@ def _tiny() -> TrainConfig:
                 ),
                 motion=True,
                 residual=True,
+                warp=True,
             ),
             dynamics=DynamicsConfig(transformer=TransformerConfig(blocks=3, d_model=128, heads=4, head_dim=32)),
             sampler=SamplerConfig(steps=4, temperature=0.0, noise=0.0),

@@ -59,10 +59,11 @@ def test_latent_action_encoder(make_world, video, motion):
         assert seen.tolist() == [True] * (i + 2) + [False] * (T - 2 - i)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_latent_action_decoder_never_sees_what_it_predicts(make_world, video, residual):
-    model = make_world().latent_action
-    model.residual = residual
+@pytest.mark.parametrize(("residual", "warp"), [(False, False), (True, False), (True, True)])
+def test_latent_action_decoder_never_sees_what_it_predicts(make_world, video, residual, warp):
+    model = make_world(residual=residual, warp=warp).latent_action
+    if warp:
+        torch.nn.init.normal_(model.to_flow.to_pixels.weight)
     actions = torch.randint(5, (2, T - 1))
     video.requires_grad_()
     for i in range(T - 1):  # prediction i is of frame i + 1

@@ -18,14 +18,12 @@ T = 5
 def make(make_config):
     """Worlds of 12x10 pixels in 6x5 tokens, which the latent action model sees in patches of 2x2 (the last are padded)."""
 
-    def make(*, seed=0, patch=4, motion=False, residual=False, input="tokens", rim=0, **settings) -> World:
+    def make(*, seed=0, patch=4, input="tokens", **settings) -> World:
         config = make_config(**settings)
         config = dataclasses.replace(
             config,
             tokenizer=dataclasses.replace(config.tokenizer, patch=2),
-            latent_action=dataclasses.replace(
-                config.latent_action, patch=patch, motion=motion, residual=residual, input=input, rim=rim
-            ),
+            latent_action=dataclasses.replace(config.latent_action, patch=patch, input=input),
         )
         torch.manual_seed(seed)
         return build(config).eval()
@@ -207,6 +205,25 @@ def test_a_rim_that_makes_no_sense_is_refused(make_config):
             dataclasses.replace(config.latent_action, **wrong)
     with pytest.raises(UserError, match="leaves nothing of frames of 10x12: set it below 5"):
         dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, rim=5))
+
+
+def test_a_warp_moves_the_last_frame_and_starts_at_rest(make, video):
+    """At first only the change is there; a flow to the right for all pixels then takes them from the right."""
+    still, moving = (make(input="pixels", residual=True, warp=warp).latent_action for warp in (False, True))
+    moving.load_state_dict(still.state_dict(), strict=False)
+    clip, actions = video.float() / 255, torch.randint(5, (2, 3))
+    with torch.no_grad():
+        torch.testing.assert_close(moving.predict(clip, actions), still.predict(clip, actions), atol=1e-5, rtol=0)
+        moving.to_flow.to_pixels.bias[0::2] = 3.0
+        moving.from_patches.to_pixels.weight.zero_()
+        moved = moving.predict(clip, actions)
+    torch.testing.assert_close(moved[..., :-3, :], clip[:, :-1, :, 3:].clamp(0.02, 0.98), atol=1e-4, rtol=0)
+
+
+def test_a_warp_of_what_is_no_picture_is_refused(make_config):
+    for wrong in ({"residual": False}, {"residual": True, "input": "tokens"}):
+        with pytest.raises(UserError, match="needs residual true and input 'pixels'"):
+            make_config(warp=True, **wrong)
 
 
 def test_a_world_is_saved_and_loaded(make, video, tmp_path):

@@ -74,6 +74,10 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
             motion,
             (not actions.residual, "let the decoder predict the change alone: --world.latent-action.residual"),
             (
+                actions.residual and actions.input == "pixels" and not actions.warp,
+                "let the decoder move the last frame's pixels: --world.latent-action.warp",
+            ),
+            (
                 _ALWAYS,
                 "cut menus, scene changes and other games out of the videos: a code that names the scene explains those",
             ),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from djinn.config import WorldConfig
 from djinn.models.tokenizer import VideoTokenizer
-from djinn.nn import FromPatches, GridPosition, STTransformer, ToPatches, build_quantizer
+from djinn.nn import FromPatches, GridPosition, STTransformer, ToPatches, build_quantizer, warp
 from djinn.nn.quantize import Quantized
 from djinn.nn.st_transformer import init_linear
 
@@ -85,6 +85,10 @@ class LatentActionModel(nn.Module):
         self.from_code = nn.Linear(sizes.quantizer.dim, d_out)
         self.decoder = STTransformer(sizes.decoder)
         self.from_patches = FromPatches(patch, d_out, height, width, channels=made)
+        self.to_flow = FromPatches(patch, d_out, height, width, channels=2) if sizes.warp else None
+        if self.to_flow is not None:
+            nn.init.zeros_(self.to_flow.to_pixels.weight)  # nothing moves at first
+            nn.init.zeros_(self.to_flow.to_pixels.bias)
         for module in (self.encoder_patches, self.to_code, self.decoder_patches, self.from_code, self.from_patches):
             module.apply(init_linear)
 
@@ -125,13 +129,15 @@ class LatentActionModel(nn.Module):
     def decode(self, past: Clip, vectors: Float[Tensor, "b t d"]) -> Prediction:
         """Predicts the frame after each frame of `past`, given the code of the action taken in it; a rim stays as it is."""
         x = self.decoder_position(self.decoder_patches(self._picture(past))) + self.from_code(vectors)[:, :, None]
-        made = self.from_patches(self.decoder(x)).float()
+        x = self.decoder(x)
+        made = self.from_patches(x).float()
         if self.reads_tokens:
             logits = made.flatten(2, 3)
             odds = logits.new_full((*past.shape, 1), math.log(logits.shape[-1] - 1))  # even ones that a token stays
             return logits.scatter_add(3, past[..., None], odds) if self.residual else logits
         if self.residual:
-            made = made + torch.logit(past.float(), eps=0.02)
+            moved = past.float() if self.to_flow is None else warp(past.float(), self.to_flow(x).float())
+            made = made + torch.logit(moved, eps=0.02)
         made = torch.sigmoid(made)
         if self.rim == 0:
             return made

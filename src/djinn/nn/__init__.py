@@ -1,4 +1,4 @@
-"""Layers that know nothing of Genie: attention with its cache, the ST-transformer, patches, quantizers."""
+"""Layers that know nothing of Genie: attention with its cache, the ST-transformer, patches, quantizers, warping."""
 
 from djinn.nn.attention import SpatialAttention, TemporalAttention
 from djinn.nn.cache import TimeCache
@@ -6,6 +6,7 @@ from djinn.nn.patches import FromPatches, GridPosition, ToPatches
 from djinn.nn.quantize import FSQ, Quantized, Quantizer, VectorQuantizer, build_quantizer
 from djinn.nn.rivals import SpaceTimeBlock, SpaceTimeTransformer, SpaceTransformer
 from djinn.nn.st_transformer import STBlock, STTransformer
+from djinn.nn.warp import warp
 
 __all__ = [
     "FSQ",
@@ -24,4 +25,5 @@ __all__ = [
     "ToPatches",
     "VectorQuantizer",
     "build_quantizer",
+    "warp",
 ]

@@ -34,11 +34,11 @@ _HOLD = {"sticky": (2, 7), "right": (2, 7), "person": (5, 12)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
 _STAY = 4
-_WAYS = (0.54, 0.34, 0.12)
+_WAYS = (0.44, 0.36, 0.20)
 """How often `keys` goes right, left, or nowhere."""
-_JUMPS = 0.12
+_JUMPS = 0.08
 """How often it jumps for no reason."""
-_PATIENCE = 4
+_PATIENCE = 3
 """Frames after which it sees that it stands at a wall, where fewer pixels than the share `_STILL` change."""
 _STILL = 0.03
 _ON = 0.75
@@ -98,19 +98,20 @@ class Policy:
 
     def _keys(self) -> list[int]:
         """A stretch of walking or standing, or a jump."""
-        way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
         if self._rng.random() < _JUMPS:
-            return self._jump(way)
+            return self._jump(int(self._rng.choice((7, 1, _STAY))))
+        way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
         self._turn(way)
-        return [way] * int(self._rng.integers(3, 8))
+        return [way] * int(self._rng.integers(2, 5))
 
     def _jump(self, way: int) -> list[int]:
         """A tap of the jump key and the flight that follows, the last action first."""
         self._turn(way)
-        return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 4))
+        return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 3))
 
     def _turn(self, way: int) -> None:
-        self._way, self._walked = way, 0
+        if way != self._way:
+            self._way, self._walked = way, 0
 
     def _draw(self) -> int:
         weights = {"right": _RIGHT, "person": _PERSON}.get(self.name)
