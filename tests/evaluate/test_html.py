@@ -143,7 +143,7 @@ def pictures():
 
     actions = rng.integers(CODES, size=(2, 2, HORIZON))
     shown = Shown(video(2, HORIZON + 1), video(2, HORIZON + 1), video(2, HORIZON + 1), *actions)
-    return ReportPictures([shown], effects_of(video(CODES, 2, 4)), video(2, 30))
+    return ReportPictures(shown, effects_of(video(CODES, 2, 4)), video(2, 30))
 
 
 def written(tmp_path, figures, pictures):
@@ -241,10 +241,10 @@ def test_a_part_that_is_missing_is_no_error(tmp_path, figures, pictures, monkeyp
 
 
 def test_without_pictures_or_figures(tmp_path, figures):
-    page, _ = written(tmp_path, figures, ReportPictures([]))
+    page, _ = written(tmp_path, figures, ReportPictures())
     assert not page.all("img")
     assert "No clips were kept" in page.text
-    page, _ = written(tmp_path, {}, ReportPictures([]))
+    page, _ = written(tmp_path, {}, ReportPictures())
     assert "not measured" in page.text
     assert not page.all("svg")
 

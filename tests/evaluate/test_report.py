@@ -154,7 +154,7 @@ def test_the_report_shows_unpicked_clips_of_different_sources(scripted, columns,
     sample = draw_clips(columns, "test", 120, 4, seed=0)
     first = list(dict.fromkeys(sample.sources))  # the order in which each is met
     assert [clip["source"] for clip in shown] == first
-    (clips,) = written[0].shown
+    clips = written[0].shown
     episodes = {e.source: columns.read(e) for e in columns.episodes}
     for i, clip in enumerate(shown):
         assert np.array_equal(clips.real[i], episodes[clip["source"]][clip["start"] :][:4])
@@ -167,7 +167,7 @@ def test_the_report_shows_unpicked_clips_of_different_sources(scripted, columns,
         assert picture.height < four
     one = evaluate(scripted(obeys=False), columns, **settings, clips=60, shown=1, report=tmp_path / "report")
     assert one["protocol"]["shown"] == shown[:1]
-    assert len(written[-1].shown[0].real) == 1
+    assert len(written[-1].shown.real) == 1
     assert evaluate(scripted(obeys=False), columns, **settings, clips=2)["protocol"]["shown"] == []
     assert f"{SHOWN} by default" in (verbs.evaluate.__doc__ or "")
 

@@ -145,9 +145,6 @@ class Dataset:
             )
         return Clips(self, [e for e in episodes if e.length >= frames], frames, stride)
 
-    def _shard_starts(self) -> np.ndarray:
-        return np.cumsum([0] + [len(s.frames) for s in self._shards])
-
 
 class Clips:
     """Clips of equal length, numbered from 0; none crosses an episode's end. Made by `Dataset.clips`."""
@@ -162,7 +159,6 @@ class Clips:
         self._firsts = self._ends - counts
         self._shard = np.array([e.shard for e in episodes], dtype=np.int64)
         self._start = np.array([e.start for e in episodes], dtype=np.int64)
-        self._offset = dataset._shard_starts()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -189,10 +185,6 @@ class Clips:
             assert actions is not None
             out[row] = actions[start : start + self.frames - 1]
         return out
-
-    def first_frames(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
-        """Number of each clip's first frame, counted through all shards in order: a key for caches of tokens."""
-        return np.array([self._offset[shard] + start for shard, start in self._places(indices)], dtype=np.int64)
 
     def episode_of(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Index in `self.episodes` of each clip's episode."""

@@ -29,8 +29,8 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 class ReportPictures:
     """What the report shows beside the figures; a part that is None is left out, with a sentence that says so."""
 
-    shown: list[Shown]
-    """Clips with their roll-outs, batch after batch."""
+    shown: Shown | None = None
+    """Clips with their roll-outs."""
     effects: Effects | None = None
     """What each action does from many prompts."""
     drift: UInt8[np.ndarray, "clips t h w 3"] | None = None

@@ -139,17 +139,17 @@ def long(figures: dict[str, Any]) -> Html:
     return join(tag("p", words), tag("div", *charts, class_="charts"), numbers, how)
 
 
-def clips(figures: dict[str, Any], shown: list[Shown]) -> Html:
+def clips(figures: dict[str, Any], shown: Shown | None) -> Html:
     """Real clips beside their roll-outs, moving in step, with the actions below."""
     names, protocol = figures.get("code_names"), figures.get("protocol") or {}
-    kept = [(part, i) for part in shown for i in range(len(part.real))]
-    if not kept:
+    if shown is None or len(shown.real) == 0:
         return missing("No clips were kept to be shown.")
+    kept = len(shown.real)
     origins = [origin(clip) for clip in protocol.get("shown") or []]
-    origins += [""] * (len(kept) - len(origins))
-    figure = [_clip(part, i, names, where) for (part, i), where in zip(kept, origins, strict=False)]
+    origins += [""] * (kept - len(origins))
+    figure = [_clip(shown, i, names, where) for i, where in enumerate(origins[:kept])]
     drawn = (
-        f"None of these {len(kept)} was picked: they are the first of the clips drawn with seed {protocol.get('seed', '?')}, "
+        f"None of these {kept} was picked: they are the first of the clips drawn with seed {protocol.get('seed', '?')}, "
         "one from each level or video before a second from any, in the order of the draw, failures and all. Above each stands "
         "where it comes from, the frame of its episode at which it starts (counted from 0), and the mean PSNR of the frames "
         "made with inferred actions."

@@ -219,7 +219,7 @@ def evaluate(
             save_png(rollout_picture(seen.rows([kept.index(place) for place in pictured])), path)
     if report is not None:
         clips_shown = seen.rows([kept.index(place) for place in chosen])
-        shown_too = ReportPictures([clips_shown], effects, None if drift is None else drift.frames)
+        shown_too = ReportPictures(clips_shown, effects, None if drift is None else drift.frames)
         write_report(report / "report.html", figures, shown_too, progress=progress)
         write_json(report / "results.json", figures)
     return figures
