@@ -15,7 +15,7 @@ STUDY = Study(
     arms=(
         Arm(
             "tokens",
-            {"world.latent_action.input": "tokens", "world.latent_action.rim": 0},
+            {"world.latent_action.input": "tokens", "world.latent_action.warp": False},
             {
                 "FVD, Platformers": "38.8",
                 "Δ4PSNR, Platformers": "1.33",
@@ -25,7 +25,7 @@ STUDY = Study(
         ),
         Arm(
             "pixels",
-            {"world.latent_action.input": "pixels", "world.latent_action.rim": 0},
+            {"world.latent_action.input": "pixels", "world.latent_action.warp": False},
             {
                 "FVD, Platformers": "40.1",
                 "Δ4PSNR, Platformers": "1.91",

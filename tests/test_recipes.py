@@ -328,7 +328,7 @@ def test_smoke(coinrun, no_gpu, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------ studies
 
-STUDIES = ("table2_lam_input", "table3_tokenizers", "action_conditioning", "mask_rates", "codes")
+STUDIES = ("table2_lam_input", "table3_tokenizers", "action_conditioning", "mask_rates", "codes", "lam_decoder")
 
 
 def figures_of(psnr: float, delta: float) -> dict:

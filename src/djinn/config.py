@@ -163,7 +163,7 @@ class LatentActionConfig:
         _check(
             not self.warp or (self.residual and self.input == "pixels"),
             "latent_action warp moves the last frame's pixels before they are changed: it needs residual true and input "
-            f"'pixels', but got {str(self.residual).lower()} and '{self.input}'",
+            f"'pixels', but got {str(self.residual).lower()} and '{self.input}': set warp to false",
         )
 
 

@@ -116,7 +116,7 @@ def _tiny() -> TrainConfig:
                 encoder=two,
                 decoder=two,
                 quantizer=QuantizerConfig(
-                    codes=6, l2=True, standardize=True, commitment=0.01, decay=0.9, restart_below=0.2
+                    codes=8, l2=True, standardize=True, commitment=0.01, decay=0.9, restart_below=0.2
                 ),
                 motion=True,
                 residual=True,

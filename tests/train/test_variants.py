@@ -24,7 +24,7 @@ SMALL = (
 VARIANTS = {
     "vit": ("--world.tokenizer.kind", "vit"),
     "c-vivit": ("--world.tokenizer.kind", "c-vivit"),
-    "tokens": ("--world.latent-action.input", "tokens"),
+    "tokens": ("--world.latent-action.input", "tokens", "--world.latent-action.no-warp"),
 }
 
 
