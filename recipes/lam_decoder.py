@@ -22,8 +22,8 @@ STUDY = Study(
         Arm("moves its pixels and changes them", {_RESIDUAL: True, _WARP: True}),
     ),
     paper=(
-        "The paper's decoder paints every pixel of the next frame (section 2.1), and is larger by far. In the last column the best "
-        "reading of the codes as true moves, as a share of the transitions whose pixels change."
+        "The paper's decoder paints every pixel of the next frame (section 2.1), and is larger by far. In the last column the "
+        "best reading of the codes as true moves, as a share of the transitions whose pixels change."
     ),
     columns=(*COLUMNS, Column("reading", "code_table.changed.accuracy", 3, drawn=True)),
 )
