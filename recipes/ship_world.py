@@ -3,7 +3,7 @@
     python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
 
 Pictures are taken from the middle of episodes of TEST, the levels that training has not seen; of those tried, the ones from
-which one can both walk and jump are kept, for a start at a wall or in the air shows little.
+which one can walk both ways and jump are kept, for a start at a wall or in the air shows little.
 Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS, which
 `recipes/coinrun.py` writes, or `djinn eval RUN TEST --json results.json`. What it was trained on is in those of the recipe;
 otherwise say it with `--compute "two CPU cores"`.
@@ -106,7 +106,7 @@ def check(figures: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
 
 
 def pictures(world: World, test: Dataset) -> list[np.ndarray]:
-    """Frames of unseen levels from which one can walk and jump.
+    """Frames of unseen levels from which one can walk both ways and jump.
 
     Raises:
         UserError: no episode is long enough.
@@ -117,8 +117,9 @@ def pictures(world: World, test: Dataset) -> list[np.ndarray]:
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
     effects = measure_effects(world, frames[:, None], frames=6)
-    reach = np.ptp(effects.shifts, axis=0)  # of the codes, across and up: in the air none jumps, at a wall none walks
-    moving = np.minimum(reach[:, 0], 1) * np.minimum(reach[:, 1], 3)
+    left, right = effects.shifts[..., 0].max(axis=0), -effects.shifts[..., 0].min(axis=0)
+    rise = effects.shifts[..., 1].max(axis=0)  # in the air none jumps, at a wall none walks
+    moving = left.clip(0, 1) * right.clip(0, 1) * rise.clip(0, 3)
     best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
     return [frames[i] for i in best]
 

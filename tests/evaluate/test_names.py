@@ -119,7 +119,16 @@ def test_true_moves_are_read_by_their_parts():
 def test_true_moves_count_for_more_than_effects(scroll):
     effects = scroll([(2, 0), (-2, 0), (0, 0)])
     told = table([{"left": 50}, {"right": 26, "left": 24, "none": 50}, {"none": 30, "right": 10, "left": 10}])
-    assert names(propose_names(Evidence(effects, told, "val"))) == ["left", "left 2", "stay"]
+    assert names(propose_names(Evidence(effects, told, "val"))) == ["left 2", "left", "stay"]  # the second goes left
+
+
+def test_of_several_codes_for_one_move_the_farthest_comes_first(scroll):
+    """However sure the true moves are of the others: it is the key that a person will hold."""
+    effects = scroll([(1, 0), (3, 0), (0, 0), (-1, 0)])
+    told = table([{"right": 60}, {"right": 40, "none": 20}, {"none": 60}, {"left": 60}])
+    actions = propose_names(Evidence(effects, told, "val"))
+    assert names(actions) == ["right 2", "right", "stay", "left"]
+    assert [list(action.keys) for action in actions] == [[], ["ArrowRight"], [], ["ArrowLeft"]]
 
 
 def test_arrows_go_to_those_who_do_one_thing():

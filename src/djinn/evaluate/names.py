@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -144,8 +144,8 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
     """Names and keys for all codes.
 
     A code is called what the true moves say where these are clear, else what its effect says, else `action i`. Of several
-    codes with one name the strongest has it plain and the next ones are `right 2`, `right 3`. The strongest code of each
-    direction gets its arrow key, and a key is given once.
+    codes with one name the one that goes farthest that way has it plain and the next ones are `right 2`, `right 3`. The
+    first code of each direction gets its arrow key, and a key is given once.
 
     Args:
         evidence: what `gather` has found.
@@ -153,6 +153,11 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
     seen = read_effects(evidence.effects)
     if evidence.table is not None:
         told = read_table(evidence.table, evidence.split)
+        far = _reach(evidence.effects, [true.words for true in told])
+        told = [
+            true if reach is None else replace(true, strength=reach + 1e-3 * true.strength)
+            for true, reach in zip(told, far, strict=True)
+        ]
         seen = [true if true.words else effect for true, effect in zip(told, seen, strict=True)]
     names, keys = _distinct(seen), assign_keys(seen)
     return [proposed(code, names[code], keys[code], reading.evidence) for code, reading in enumerate(seen)]
@@ -279,6 +284,23 @@ def _stays(effects: Effects, motion: Motion, least: float) -> Float[np.ndarray, 
     unlike_others = np.array([effect.change for effect in effects.codes])
     alike = [unlike <= unlike.max() / 4 for unlike in (unlike_prompt, unlike_others)]
     return still.mean(axis=1) * (alike[0] | alike[1])
+
+
+def _reach(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float | None]:
+    """How far each code goes the way of its words, in pixels a frame: the median over prompts, the least of several words.
+
+    None where no word says a way.
+    """
+    camera = any(_directions(effects.shifts, SHIFT_FROM))
+    motion = -effects.shifts if camera else effects.flows.sum(axis=(2, 3))
+    ways = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
+    ways["jump"] = ways["up"]
+    middle = np.median(motion, axis=1)
+    reach: list[float | None] = []
+    for own, said in zip(middle, words, strict=True):
+        along = [float(own[axis] * sign) for axis, sign in (ways[word] for word in said if word in ways)]
+        reach.append(max(0.0, min(along)) if along else None)
+    return reach
 
 
 def _ordered(words: Iterable[str]) -> tuple[str, ...]:

@@ -54,8 +54,8 @@ class Policy:
     - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and some steps to the left.
     - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
       as long as a jump lasts.
-    - `keys`: somebody who looks at the screen: walks one way or stands, taps the jump key on the way, and at a wall jumps or
-      turns round, so that what is pressed shows: against a wall a key does nothing, nor does the jump key in the air.
+    - `keys`: somebody who looks at the screen and presses nothing that does nothing: walks one way or stands, taps the jump
+      key now and then and lets go in the air, where keys hardly act, and at a wall jumps on or turns round.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -77,7 +77,8 @@ class Policy:
             frame: what the screen shows; `keys` looks at it.
         """
         if self.name == "keys" and self._at_a_wall(frame):
-            self._next = self._jump(self._way if self._rng.random() < _ON else 8 - self._way)
+            way = self._way if self._rng.random() < _ON else 8 - self._way
+            self._next = self._jump(way, held=way)
         if not self._next:
             self._next = self._keys() if self.name == "keys" else self._held()
         return self._next.pop()
@@ -99,15 +100,15 @@ class Policy:
     def _keys(self) -> list[int]:
         """A stretch of walking or standing, or a jump."""
         if self._rng.random() < _JUMPS:
-            return self._jump(int(self._rng.choice((7, 1, _STAY))))
+            return self._jump(int(self._rng.choice((7, 1, _STAY))), held=_STAY)
         way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
         self._turn(way)
         return [way] * int(self._rng.integers(2, 5))
 
-    def _jump(self, way: int) -> list[int]:
-        """A tap of the jump key and the flight that follows, the last action first."""
-        self._turn(way)
-        return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 3))
+    def _jump(self, way: int, held: int) -> list[int]:
+        """A tap of the jump key and the flight that follows with `held`, the last action first."""
+        self._turn(held)
+        return [held] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 3))
 
     def _turn(self, way: int) -> None:
         if way != self._way:
