@@ -192,7 +192,10 @@ class Clips:
 
     def starts(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """Each clip's first frame, counted from 0 inside its episode."""
-        return (indices - self._firsts[self.episode_of(indices)]) * self.stride
+        return self._within(indices, self.episode_of(indices))
+
+    def _within(self, indices: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        return (indices - self._firsts[episode]) * self.stride
 
     def _checked(self, indices: np.ndarray) -> np.ndarray:
         indices = np.asarray(indices, dtype=np.int64)
@@ -202,9 +205,8 @@ class Clips:
 
     def _places(self, indices: np.ndarray) -> Iterator[tuple[int, int]]:
         """Shard and first frame of each clip."""
-        indices = self._checked(indices)
         episode = self.episode_of(indices)
-        start = self._start[episode] + self.starts(indices)
+        start = self._start[episode] + self._within(indices, episode)
         return zip(self._shard[episode].tolist(), start.tolist(), strict=True)
 
 

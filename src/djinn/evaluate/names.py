@@ -217,12 +217,8 @@ def read_effects(effects: Effects) -> list[Reading]:
     Args:
         effects: what `measure_effects` has found.
     """
-    motion, least = effects.shifts, SHIFT_FROM
+    motion, least, camera = _steered(effects)
     found = _directions(motion, least)
-    camera = any(found)
-    if not camera:
-        motion, least = effects.flows.sum(axis=(2, 3)), OBJECT_FROM
-        found = _directions(motion, least)
     what = "the picture goes" if camera else "what moves in the picture goes"
     prompts = motion.shape[1]
     stays = _stays(effects, motion, least) if any(found) else np.zeros(len(found))
@@ -240,6 +236,13 @@ def read_effects(effects: Effects) -> list[Reading]:
         else:
             readings.append(Reading(()))
     return readings
+
+
+def _steered(effects: Effects) -> tuple[Motion, float, bool]:
+    """The motion that tells of what is steered, from what speed it counts, and whether it is that of a camera that follows."""
+    if any(_directions(effects.shifts, SHIFT_FROM)):
+        return effects.shifts, SHIFT_FROM, True
+    return effects.flows.sum(axis=(2, 3)), OBJECT_FROM, False
 
 
 def _directions(motion: Motion, least: float) -> list[list[tuple[int, float, float]]]:
@@ -291,11 +294,10 @@ def _reach(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float | N
 
     None where no word says a way.
     """
-    camera = any(_directions(effects.shifts, SHIFT_FROM))
-    motion = -effects.shifts if camera else effects.flows.sum(axis=(2, 3))
+    motion, _, camera = _steered(effects)
     ways = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
     ways["jump"] = ways["up"]
-    middle = np.median(motion, axis=1)
+    middle = np.median(-motion if camera else motion, axis=1)
     reach: list[float | None] = []
     for own, said in zip(middle, words, strict=True):
         along = [float(own[axis] * sign) for axis, sign in (ways[word] for word in said if word in ways)]

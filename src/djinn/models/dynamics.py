@@ -117,12 +117,12 @@ class DynamicsModel(nn.Module):
         """
         if self.config.masking == "clean_past":
             x, masked = self._clean_past(tokens, actions, generator)
-        elif self.config.masking == "per_frame":
-            past, masked = self._per_frame(tokens, generator)
-            x, masked = self._transformed(past, masked, actions)[:, 1:], masked[:, 1:]
         else:
-            masked = paper_mask(tokens.shape, generator, tokens.device)
-            x, masked = self._transformed(tokens, masked, actions)[:, 1:], masked[:, 1:]
+            if self.config.masking == "per_frame":
+                past, masked = self._per_frame(tokens, generator)
+            else:
+                past, masked = tokens, paper_mask(tokens.shape, generator, tokens.device)
+            x, masked = self._transformed(past, masked, actions)[:, 1:], masked[:, 1:]
         logits, target = self.to_logits(self._of_tokens(x)[masked]).float(), tokens[:, 1:][masked]
         total = max(1, len(target))
         loss = F.cross_entropy(logits, target, reduction="sum") / total
