@@ -13,7 +13,7 @@ from djinn.errors import UserError
 
 @pytest.fixture
 def physics(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "recipes"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes"))
     return importlib.import_module("physics")
 
 

@@ -1,0 +1,244 @@
+"""recipes/coinrun.py: its stages, budgets and comparisons."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import importlib.util
+import itertools
+import json
+import signal
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from djinn.config import UNLIMITED
+from djinn.errors import UserError
+from djinn.presets import PRESETS
+from djinn.train.signals import Stopped
+
+if TYPE_CHECKING:
+    from time_limit import TimeLimit
+
+
+SMALL = ("tokenizer.steps=6", "dynamics.steps=6", "dynamics.batch=4", "world.frames=4")
+
+
+def small(coinrun: ModuleType, out: Path, *options: str) -> argparse.Namespace:
+    """The options of a run of a few seconds."""
+    sets = [text for key in SMALL for text in ("--set", key)]
+    return coinrun.read_args(["--smoke", "--horizon", "4", "--out", str(out), *sets, *options])
+
+
+def weights(run: Path) -> list[bytes]:
+    return [(run / "world" / f"{name}.safetensors").read_bytes() for name in ("model", "latent_action")]
+
+
+def test_preset_budget_and_keys(coinrun, gpu):
+    keys = ("--set", "world.dynamics.masking=paper", "--set", "tokenizer.lr=0.001")
+    config = coinrun.configure(coinrun.read_args(["--preset", "tiny", "--budget", "20", *keys]))
+    assert config.world.dynamics.masking == "paper"
+    assert config.tokenizer.lr == 0.001
+    assert config.tokenizer.minutes + config.dynamics.minutes == pytest.approx(20)
+    assert config.tokenizer.steps == config.dynamics.steps == UNLIMITED
+    assert coinrun.configure(coinrun.read_args([])) == PRESETS["coinrun"]
+
+
+def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
+    args = coinrun.read_args(["--levels", "50"])
+    assert (args.device, args.preset, args.mode, args.policy) == ("cuda", "coinrun", "hard", "random")
+    assert (args.levels, args.frames, args.horizon) == (50, 1_000_000, 10)
+    assert "a large GPU" in args.why and "50 levels (given)" in args.why and "mode hard" in args.why
+    assert coinrun.read_args(["--device", "cpu"]).preset == "tiny"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    args = coinrun.read_args(["--mode", "hard"])
+    assert (args.device, args.preset, args.mode, args.policy) == ("cpu", "tiny", "hard", "keys")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "cuda"), "no GPU"),
+        (("--device", "toaster"), "toaster"),
+        (("--levels", "10001"), "--levels"),
+        (("--horizon", "3"), "--horizon"),
+        (("--smoke", "--budget", "5"), "--budget"),
+        (("--compare-policies", "random"), "two different"),
+        (("--compare-policies", "random,nobody"), "nobody"),
+        (("--compare-policies", "random,mix", "--policy", "mix"), "leave one out"),
+    ],
+)
+def test_wrong_options_are_refused(coinrun, no_gpu, options, message):
+    with pytest.raises(UserError, match=message):
+        coinrun.read_args(options)
+
+
+def test_a_smoke_run_takes_what_is_given(coinrun, no_gpu):
+    args = coinrun.read_args(["--smoke"])
+    assert {key: getattr(args, key) for key in coinrun.SMOKE} == coinrun.SMOKE
+    given = ("--preset", "coinrun", "--levels", "30", "--frames", "3000", "--clips", "7", "--workers", "3")
+    args = coinrun.read_args(["--smoke", *given])
+    assert (args.preset, args.levels, args.frames, args.clips, args.workers) == ("coinrun", 30, 3000, 7, 3)
+    assert "3,000 frames (given)" in args.why and "(smoke)" not in args.why
+    args = coinrun.read_args(["--smoke", "--frames", "3000"])
+    assert "20 levels (smoke), 3,000 frames (given)" in args.why
+
+
+@pytest.mark.parametrize("text", ["world", "world.depth=3", "nothing.at.all=1", "tokenizer.lr=fast"])
+def test_wrong_keys_are_refused(coinrun, text):
+    with pytest.raises(UserError):
+        coinrun.configure(coinrun.read_args(["--set", text]))
+
+
+@pytest.mark.slow
+def test_stages_apart_leave_what_all_at_once_leaves(coinrun, drawn_game, tmp_path):
+    pytest.importorskip("matplotlib")
+    figures = coinrun.run(small(coinrun, tmp_path / "whole"))
+    lacking = {"data": "world", "tokenizer": "evaluate"}  # what cannot be done yet after a stage
+    for stage in coinrun.STAGES:
+        last = coinrun.run(small(coinrun, tmp_path / "parts", "--stage", stage))
+        assert (last is None) == (stage != "evaluate")
+        if stage in lacking:
+            with pytest.raises(UserError, match="--stage"):
+                coinrun.run(small(coinrun, tmp_path / "parts", "--stage", lacking[stage]))
+    whole, parts = tmp_path / "whole" / "smoke", tmp_path / "parts" / "smoke"
+    files = [{str(path.relative_to(root)) for path in root.rglob("*")} for root in (whole, parts)]
+    assert files[0] == files[1]
+    assert {"report/report.html", "results.csv", "results.json", "rollouts.png", "trained_on.json"} <= files[0]
+    assert weights(whole / "run") == weights(parts / "run")
+    for key in set(figures) - {"recipe", "protocol"}:
+        assert last[key] == figures[key], key
+    with (parts / "results.csv").open() as file:
+        row = next(iter(csv.DictReader(file)))
+    assert (row["policy"], row["budget"], row["horizon"]) == ("keys", "6 + 6 steps", "4")
+    assert float(row["rollout_psnr"]) == pytest.approx(figures["rollout_psnr"], abs=0.01)
+    assert json.loads((parts / "results.json").read_text()) == last
+    with pytest.raises(UserError, match="recorded with other settings"):
+        coinrun.run(small(coinrun, tmp_path / "parts", "--mode", "hard"))
+
+
+def test_calls_that_are_cut_short_come_to_the_same_world(coinrun, recipe, drawn_game, monkeypatch, tmp_path, capsys):
+    from djinn.train.trainer import Trainer
+
+    def call(minutes: float | None, stage: str, out: str = "cut") -> TimeLimit:
+        with recipe("time_limit").TimeLimit(minutes) as limit:
+            calls.append(limit)
+            coinrun.run(small(coinrun, tmp_path / out, "--stage", stage))
+        return limit
+
+    def step(self: Trainer, batch: object) -> None:
+        train_step(self, batch)
+        while self.step == 3 and calls[-1].minutes and not calls[-1].over:
+            time.sleep(0.01)
+
+    calls: list[TimeLimit] = []
+    train_step = Trainer._train_step
+    monkeypatch.setattr(Trainer, "_train_step", step)
+    for stage in ("data", "tokenizer", "world"):
+        call(None, stage, "straight")
+    call(None, "data")
+    for stage in ("tokenizer", "world"):
+        assert call(0.04, stage).over
+        assert "run the same command again" in capsys.readouterr().out
+        config = coinrun.configure(small(coinrun, tmp_path))
+        assert not recipe("coinrun_results").is_trained(tmp_path / "cut" / "smoke" / "run", stage, config)
+        call(None, stage)
+    assert weights(tmp_path / "cut" / "smoke" / "run") == weights(tmp_path / "straight" / "smoke" / "run")
+
+
+def test_a_part_that_no_call_can_hold_is_an_error(recipe):
+    time_limit = recipe("time_limit")
+    with pytest.raises(UserError, match="fewer --frames"), time_limit.TimeLimit(0.02) as call:  # noqa: SIM117
+        with call.whole("recording", "pass fewer --frames"):
+            time.sleep(30)
+    with time_limit.TimeLimit(0.02) as call:
+        time.sleep(0.3)
+        with call.whole("recording", "pass fewer --frames"):
+            time.sleep(30)
+    assert call.over
+    with pytest.raises(Stopped), time_limit.TimeLimit():  # a SIGTERM from outside is none of its own
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(UserError, match="--call-minutes"):
+        time_limit.TimeLimit(0)
+
+
+def test_a_time_that_is_over_while_a_call_ends_is_no_matter(recipe):
+    before = signal.getsignal(signal.SIGTERM)
+    with recipe("time_limit").TimeLimit(1) as call:
+        cancel = call._timer.cancel
+
+        def late() -> None:
+            call._expire()
+            cancel()
+
+        call._timer.cancel = late
+    assert call.over and not call._timer.is_alive()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_damaged_checkpoint_is_not_trained_to_its_end(recipe, tmp_path):
+    from djinn.train.checkpoint import checkpoint_path, save_checkpoint
+
+    is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "world")
+    assert not is_trained(tmp_path, "world", config)
+    state = {"stage": "world", "step": config.dynamics.steps, "seconds": 1.0, "model": {"weight": torch.zeros(1000)}}
+    save_checkpoint(path, state)
+    assert is_trained(tmp_path, "world", config)
+    save_checkpoint(path, {**state, "step": 1})
+    assert not is_trained(tmp_path, "world", config)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        is_trained(tmp_path, "world", config)
+
+
+@pytest.mark.slow
+def test_policies_are_compared(coinrun, drawn_game, monkeypatch, tmp_path):
+    options = ("--compare-policies", "random,mix", "--no-report")
+    results = coinrun.run(small(coinrun, tmp_path, *options))
+    out = tmp_path / "smoke"
+    assert [(r["trained_on"], r["tested_on"]) for r in results] == list(itertools.product(("random", "mix"), repeat=2))
+    assert len({r["protocol"]["dataset_identity"] for r in results}) == 2
+    for policy in ("random", "mix"):
+        own = json.loads((out / policy / "results.json").read_text())
+        found = next(r for r in results if r["trained_on"] == r["tested_on"] == policy)
+        assert own["rollout_psnr"] == found["rollout_psnr"] and own["recipe"]["policy"] == policy
+    rows = cells((out / "compare.md").read_text())
+    assert rows[0]["mix"].startswith(f"{results[1]['rollout_psnr']:.2f} / {results[1]['delta_psnr']['4']:.2f} (")
+    assert len((out / "results.csv").read_text().splitlines()) == 3
+    monkeypatch.setattr(coinrun, "measure", lambda *_: pytest.fail("it is measured already"))
+    assert coinrun.run(small(coinrun, tmp_path, *options)) == results
+    with pytest.raises(UserError, match="clips 4, now 5"):
+        args = small(coinrun, tmp_path, *options)
+        args.clips = 5
+        coinrun.run(args)
+
+
+def test_a_table_with_other_columns_is_left_alone(recipe, tmp_path):
+    results = recipe("coinrun_results")
+    row = dict.fromkeys(results.COLUMNS, "1")
+    for _ in range(2):
+        results.append_row(tmp_path / "results.csv", row)
+    assert (tmp_path / "results.csv").read_text().count("\n") == 3
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="other columns"):
+        results.append_row(tmp_path / "other.csv", row)
+    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.slow
+def test_smoke(coinrun, no_gpu, tmp_path):
+    pytest.importorskip("cffi")
+    if importlib.util.find_spec("procgen") is None:
+        pytest.skip("the game is not installed")
+    args = ("--smoke", "--no-report", "--out", str(tmp_path))
+    figures = coinrun.run(coinrun.read_args(args))
+    assert json.loads((tmp_path / "smoke" / "results.json").read_text()) == figures
+    assert {"tokenizer_psnr", "rollout_psnr", "delta_psnr", "code_table"} <= set(figures)
+    again = coinrun.run(coinrun.read_args(args))  # all is done: only measured once more
+    assert again["rollout_psnr"] == figures["rollout_psnr"]
+    assert len((tmp_path / "smoke" / "results.csv").read_text().splitlines()) == 3
