@@ -34,10 +34,15 @@ _HOLD = {"sticky": (2, 7), "right": (2, 7), "person": (5, 12)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
 _STAY = 4
-_WAYS = (0.44, 0.36, 0.20)
+_WAYS = (0.56, 0.40, 0.04)
 """How often `keys` goes right, left, or nowhere."""
-_JUMPS = 0.08
+_LONG = 0.3
+"""How often it goes on for `_FAR` frames, long enough to run at full speed, and not for `_NEAR`."""
+_NEAR, _FAR = (2, 5), (6, 15)
+_JUMPS = 0.10
 """How often it jumps for no reason."""
+_JUMP_WAYS = (0.60, 0.25, 0.15)
+"""How often such a jump goes right, left, or straight up."""
 _PATIENCE = 3
 """Frames after which it sees that it stands at a wall, where fewer pixels than the share `_STILL` change."""
 _STILL = 0.03
@@ -54,8 +59,8 @@ class Policy:
     - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and some steps to the left.
     - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
       as long as a jump lasts.
-    - `keys`: somebody who looks at the screen and presses nothing that does nothing: walks one way or stands, taps the jump
-      key now and then and lets go in the air, where keys hardly act, and at a wall jumps on or turns round.
+    - `keys`: somebody who looks at the screen and hardly presses what does nothing: walks or runs one way, seldom stands,
+      taps the jump key now and then and holds the way in the air, and at a wall jumps on or turns round.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -78,7 +83,7 @@ class Policy:
         """
         if self.name == "keys" and self._at_a_wall(frame):
             way = self._way if self._rng.random() < _ON else 8 - self._way
-            self._next = self._jump(way, held=way)
+            self._next = self._jump(way)
         if not self._next:
             self._next = self._keys() if self.name == "keys" else self._held()
         return self._next.pop()
@@ -100,15 +105,15 @@ class Policy:
     def _keys(self) -> list[int]:
         """A stretch of walking or standing, or a jump."""
         if self._rng.random() < _JUMPS:
-            return self._jump(int(self._rng.choice((7, 1, _STAY))), held=_STAY)
+            return self._jump(int(self._rng.choice((7, 1, _STAY), p=_JUMP_WAYS)))
         way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
         self._turn(way)
-        return [way] * int(self._rng.integers(2, 5))
+        return [way] * int(self._rng.integers(*(_FAR if self._rng.random() < _LONG else _NEAR)))
 
-    def _jump(self, way: int, held: int) -> list[int]:
-        """A tap of the jump key and the flight that follows with `held`, the last action first."""
-        self._turn(held)
-        return [held] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 3))
+    def _jump(self, way: int) -> list[int]:
+        """A tap of the jump key and the flight that follows with the way held, the last action first."""
+        self._turn(way)
+        return [way] * int(self._rng.integers(9, 15)) + [way + 1] * int(self._rng.integers(1, 3))
 
     def _turn(self, way: int) -> None:
         if way != self._way:
