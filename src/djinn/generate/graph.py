@@ -9,6 +9,7 @@ Shapes: t frames, b games, n positions of a frame, d model width, h heads, k wid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ class Builder:
         self.width = 0
         """Width of the results."""
 
-    def input(self, name: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> str:
+    def input(self, name: str, shape: Sequence[str | int], kind: int = TensorProto.FLOAT) -> str:
         """Declares what is given in each run."""
-        self.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+        self.graph.input.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def result(self, op: str, name: str, *inputs: str) -> None:

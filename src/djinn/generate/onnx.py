@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from threading import Lock
 
 import numpy as np
 import onnxruntime
@@ -48,7 +49,9 @@ class Runner:
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._config, self._positions, self._width = transformer.config, positions, graph.width
         self._attentions = sum(block.time is not None for block in transformer.blocks)
-        self._placed: tuple[tuple[int, ...], dict[str, np.ndarray]] = (), {}
+        self._binding = self._session.io_binding()
+        self._bound: tuple[list[int], tuple[int, ...]] = [], ()
+        self._one_at_a_time = Lock()
 
     def __call__(
         self, tokens: Int[Tensor, "b t n"], cache: TimeCache, first: int, wanted: Int[Tensor, " m"], **more: Tensor
@@ -63,37 +66,40 @@ class Runner:
             **more: the graph's own inputs.
         """
         b, t, _ = tokens.shape
-        heads, width = self._config.heads, self._config.head_dim
-        given = {"tokens": tokens.transpose(0, 1), "wanted": wanted, **more}
-        arrays = {name: x.contiguous().numpy() for name, x in given.items()} | self._place(cache, first, t, b)
-        binding = self._session.io_binding()
-        for name, x in arrays.items():
-            binding.bind_cpu_input(name, x)
-        one = torch.empty(b, self._positions, heads, 1, width)
-        for i, layer in enumerate(cache.layers):
-            for name, x in zip(("keys", "values"), layer.memory(one), strict=True):
-                place = "cpu", 0, np.float32, (b * self._positions * heads, cache.slots, width), x.data_ptr()
-                binding.bind_input(f"{name}{i}", *place)
-                binding.bind_output(f"new_{name}{i}", *place)
         result = torch.empty(1, len(wanted), self._width)
-        binding.bind_output("result", "cpu", 0, np.float32, tuple(result.shape), result.data_ptr())
-        self._session.run_with_iobinding(binding)
+        with self._one_at_a_time:
+            self._bind({"tokens": tokens.transpose(0, 1), "wanted": wanted, **more})
+            self._bind_past(cache, first, t, b)
+            self._binding.bind_output("result", "cpu", 0, np.float32, tuple(result.shape), result.data_ptr())
+            self._session.run_with_iobinding(self._binding)
         return result[0]
 
-    def _place(self, cache: TimeCache, first: int, t: int, b: int) -> dict[str, np.ndarray]:
-        """What the times of the frames say, which the passes of a frame all ask for.
+    def _bind(self, inputs: dict[str, Tensor]) -> None:
+        for name, x in inputs.items():
+            self._binding.bind_cpu_input(name, x.contiguous().numpy())
 
-        They are the `cosine` and `sine` `(t, k/2)` of the frames' rotation; `time` `(t b n, 1)`, which row of them is whose;
+    def _bind_past(self, cache: TimeCache, first: int, t: int, b: int) -> None:
+        """The cache, and what the times of the frames say; the passes of a frame all ask for the same.
+
+        The latter are the `cosine` and `sine` `(t, k/2)` of rotation; `time` `(t b n, 1)`, which row of them is whose;
         the shape `by_frame`, `(t, -1, k)`; `slots` `(t b n, h, 1, 2)`, the rows of the cache that new keys take; and `bias`
         `(t, s)`, what a frame sees.
         """
-        width, games = self._config.head_dim, b * self._positions
-        key = cache.window, first, t, b
+        heads, width, games = self._config.heads, self._config.head_dim, b * self._positions
         rotary, bias = cache.place(self._attentions, first, t, width, torch.device("cpu"))
-        if self._placed[0] != key:
-            slot = torch.arange(first, first + t)[:, None] % cache.slots
-            row = torch.arange(games * self._config.heads)
-            given = {
+        one = torch.empty(b, self._positions, heads, 1, width)
+        memory = [x.data_ptr() for layer in cache.layers for x in layer.memory(one)]
+        when = b, first, t, cache.slots
+        if self._bound == (memory, when):
+            return
+        for i, x in enumerate(memory):
+            name, place = f"{('keys', 'values')[i % 2]}{i // 2}", (games * heads, cache.slots, width)
+            self._binding.bind_input(name, "cpu", 0, np.float32, place, x)
+            self._binding.bind_output(f"new_{name}", "cpu", 0, np.float32, place, x)
+        slot = torch.arange(first, first + t)[:, None] % cache.slots
+        row = torch.arange(games * heads)
+        self._bind(
+            {
                 "cosine": rotary[0, :, : width // 2],
                 "sine": rotary[1, :, width // 2 :],
                 "time": torch.arange(t).repeat_interleave(games)[:, None],
@@ -101,8 +107,8 @@ class Runner:
                 "slots": torch.stack(torch.broadcast_tensors(row, slot), dim=-1).view(t * games, -1, 1, 2),
                 "bias": bias,
             }
-            self._placed = key, {name: x.contiguous().numpy() for name, x in given.items()}
-        return self._placed[1]
+        )
+        self._bound = memory, when
 
 
 class OnnxDynamics(nn.Module):
@@ -136,8 +142,8 @@ class OnnxDynamics(nn.Module):
             tokens = tokens.masked_fill(masked, self.model.num_codes)
         if wanted is None:
             wanted = torch.arange(n).expand(b, -1)
-        game = torch.arange((t - 1) * b, t * b)[:, None]
-        rows = (game * self._positions + self._before + wanted).flatten()
+        row = torch.arange((t - 1) * b * self._positions + self._before, t * b * self._positions, self._positions)
+        rows = (row[:, None] + wanted).flatten()
         led = self.model.leading(actions, first).transpose(0, 1).reshape(t * b, 1, -1)
         return self._run(tokens, cache, first, rows, action=led).view(b, -1, self.model.num_codes)
 
@@ -154,6 +160,7 @@ class OnnxTokenizer(nn.Module):
         self.model = model
         position = (model.decoder_position.rows + model.decoder_position.columns).flatten(0, 1)
         table = model.from_code(model.quantizer.codes())
+        assert isinstance(model.decoder, STTransformer)
         graph = transformer_graph(table, position, model.decoder, model.from_patches.to_pixels)
         self._run = Runner(graph, model.decoder, len(position))
 
