@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
@@ -28,6 +29,12 @@ def through_onnx(world: World) -> World:
     return played
 
 
+@lru_cache(maxsize=1)
+def _share_threads(count: int) -> None:
+    """Gives all graphs one pool of threads: of two pools one would wait for work on the core that the other needs."""
+    onnxruntime.set_global_thread_pool_sizes(count, 1)
+
+
 class Runner:
     """Runs a graph of `transformer_graph`; new keys and values are written where the session's cache has them.
 
@@ -38,8 +45,9 @@ class Runner:
     """
 
     def __init__(self, graph: Builder, transformer: STTransformer, positions: int) -> None:
+        _share_threads(torch.get_num_threads())
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.use_per_session_threads = False
         options.graph_optimization_level = (
             onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         )  # more brings slower norms

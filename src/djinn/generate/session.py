@@ -184,7 +184,7 @@ class Session:
             self._wait()
             between = clock.perf_counter()
             pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
-        frame = to_uint8(pixels[:, 0]).cpu().numpy()
+            frame = to_uint8(pixels[:, 0]).cpu().numpy()
         self._state = _State(time + 1, tokens, action, frame)
         ended = clock.perf_counter()
         self.timings = {"dynamics": (between - started) * 1e3, "decode": (ended - between) * 1e3}
