@@ -10,7 +10,7 @@ import sys
 import torch
 
 from djinn import bench
-from djinn.generate.int8 import for_play
+from djinn.generate.engine import for_play
 from djinn.memory import keep_freed_memory
 
 GROWTH_MB = 10.0

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """
     from djinn.bench import machine, play
     from djinn.evaluate.report import evaluate
-    from djinn.generate.int8 import for_play
+    from djinn.generate.engine import for_play
     from djinn.models.world import World
     from djinn.train.tokens import fingerprint
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     }
     path = args.out / "results.json"
     results = read_results(path, asked)
-    played = for_play(world, "auto")
+    played = for_play(world)
     for steps, temperature in itertools.product(args.steps, args.temperatures):
         label = f"{steps} steps at temperature {temperature:g}"
         if any((r["steps"], r["temperature"]) == (steps, temperature) for r in results):

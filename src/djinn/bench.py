@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from djinn.config import StageConfig, TrainConfig, adjust, load_yaml
 from djinn.errors import UserError
-from djinn.generate.int8 import for_play
+from djinn.generate.engine import Engine, for_play
 from djinn.generate.session import Session
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.world import World, build, find_world
@@ -67,7 +67,7 @@ def bench(
     frames: int = 60,
     steps: int | None = None,
     compile: Compile = "auto",
-    int8: Literal["auto", "on", "off"] = "auto",
+    engine: Engine = "auto",
     device: str | None = None,
 ) -> None:
     """Measures a world and prints the figures.
@@ -80,7 +80,7 @@ def bench(
         frames: frames to play, after the warm-up.
         steps: MaskGIT steps a frame; the world's own by default.
         compile: `torch.compile` in training.
-        int8: eight-bit products in playing on a CPU, as `djinn play` has them.
+        engine: what plays; see `djinn.generate.engine`.
         device: where to compute; CUDA where there is one, by default.
 
     Raises:
@@ -91,9 +91,9 @@ def bench(
     place = torch.device(check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu"))
     world, config = load(name, place)
     sampler = adjust(world.config.sampler, steps, None)
-    played = for_play(world, int8)
+    played = for_play(world, engine)
     figures: dict[str, Any] = {"world": name, **play(played, sampler, frames, _say)}
-    figures["play"]["int8"] = played is not world
+    figures["play"]["engine"] = "torch" if played is world else "onnx"
     if long:
         figures["long"] = play_long(played, sampler, _say)
     if train:
@@ -377,7 +377,7 @@ def format_figures(figures: dict[str, Any]) -> str:
         f"machine    {host['gpu'] or host['cpu']}, {host['cores']} cores, {host['threads']} threads, "
         f"torch {host['torch']} (load {host['load']})",
         f"play       {play_fps['p50']} frames/s (median), {play_fps['p95']} (slowest 5 %)"
-        f"{', int8 products' if plays['int8'] else ''}",
+        f", by {'ONNX Runtime' if plays['engine'] == 'onnx' else 'torch'}",
         f"a frame    {ms['dynamics']} ms dynamics, {ms['decode']} ms decode; a prompt frame {ms['encode']} ms encode",
     ]
     for name, part in figures.get("train", {}).items():

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from djinn.commands.parsing import Device, Flag, Int8, World, YesNo
+from djinn.commands.parsing import Device, Engine, Flag, World, YesNo
 from djinn.data.importers.policies import PolicyName
 from djinn.errors import UserError
 from djinn.presets import PRESETS
@@ -135,7 +135,7 @@ def play(
     max_players: int = 8,
     prompt: Annotated[tuple[Path, ...], arg(metavar="IMG", help_behavior_hint="")] = (),
     allowed_host: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="")] = (),
-    int8: Int8 = "auto",
+    engine: Engine = "auto",
     device: Device = None,
 ) -> None:
     """Play a world in the browser, until Ctrl-C.
@@ -150,7 +150,8 @@ def play(
         prompt: pictures to start from, besides those that the world brings.
         allowed_host: further names by which the page may be asked for, for instance behind a proxy. With a --host that
             others reach, its address in numbers and this machine's own name will do.
-        int8: eight-bit products in the dynamics, on a CPU only: auto is where that is faster.
+        engine: what computes the frames: onnx is ONNX Runtime, on a CPU only. auto is onnx there if it is installed, else
+            torch.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
     from djinn.sample import check_device, read_image
@@ -168,7 +169,7 @@ def play(
         fps=fps,
         max_players=max_players,
         allowed_hosts=allowed_host,
-        int8=int8,
+        engine=engine,
         device=device,
     )
 
@@ -320,7 +321,7 @@ def bench(
     frames: Annotated[int, arg(metavar="N")] = 60,
     steps: Annotated[int | None, arg(metavar="K", help_behavior_hint="")] = None,
     compile: Literal["auto", "on", "off"] = "auto",
-    int8: Int8 = "auto",
+    engine: Engine = "auto",
     device: Device = None,
 ) -> None:
     """Measure how fast a world is on this machine: play, training and memory.
@@ -333,7 +334,7 @@ def bench(
         frames: frames to play, after the warm-up.
         steps: MaskGIT steps for each frame. The world's own by default.
         compile: torch.compile in training: auto is on CUDA only.
-        int8: eight-bit products in playing, on a CPU only, as of djinn play: auto is where that is faster.
+        engine: what plays, torch or onnx, as of djinn play.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
     from djinn.bench import bench as run_bench
@@ -346,7 +347,7 @@ def bench(
         frames=frames,
         steps=steps,
         compile=compile,
-        int8=int8,
+        engine=engine,
         device=device,
     )
 

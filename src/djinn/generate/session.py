@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time as clock
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
 from djinn.generate.maskgit import fill_frame
+from djinn.models.dynamics import DynamicsModel
 from djinn.models.world import World, to_uint8
 from djinn.nn import TimeCache
 
@@ -177,12 +179,12 @@ class Session:
             )
         )
         started = clock.perf_counter()
-        with self._precision():
+        with self._precision(), self._threads():
             tokens = self._next_tokens(action)
             self._wait()
             between = clock.perf_counter()
             pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
-        frame = to_uint8(pixels[:, 0]).cpu().numpy()
+            frame = to_uint8(pixels[:, 0]).cpu().numpy()
         self._state = _State(time + 1, tokens, action, frame)
         ended = clock.perf_counter()
         self.timings = {"dynamics": (between - started) * 1e3, "decode": (ended - between) * 1e3}
@@ -233,6 +235,17 @@ class Session:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.world.device.type == "cuda")
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One thread for torch where another engine has the models: threads of both that wait would keep each other waiting."""
+        threads = torch.get_num_threads()
+        alone = isinstance(self.world.dynamics, DynamicsModel)
+        try:
+            torch.set_num_threads(threads if alone else 1)
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def _wait(self) -> None:
         if self.world.device.type == "cuda":

@@ -93,14 +93,19 @@ class DynamicsModel(nn.Module):
             first: time of the first frame of `tokens`.
             wanted: positions whose logits are asked for; None is all.
         """
-        action = self.from_action(actions)
-        if first == 0:
-            action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
+        action = self.leading(actions, first)
         before = 0 if self.config.action == "add" else 1  # what stands before a frame's tokens
         if wanted is None:
             wanted = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
         x = self._embed(tokens, masked, action)
         return self.to_logits(self.transformer.extend(x, cache, first, wanted + before))
+
+    def leading(self, actions: Float[Tensor, "b t a"], first: int) -> Float[Tensor, "b t d"]:
+        """Embeds the actions that led to frames `first`, `first + 1`, ...; none led to frame 0."""
+        action = self.from_action(actions)
+        if first == 0:
+            action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
+        return action
 
     def loss(
         self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], generator: torch.Generator | None = None

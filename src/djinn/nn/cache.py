@@ -27,12 +27,17 @@ class CacheLayer:
 
     def write(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores the frames of `k` and `v` `(b, n, h, t, k)` and returns all slots."""
-        if self.keys is None or self.values is None:
-            self.keys = k.new_zeros(*k.shape[:3], self.slots, k.shape[4])
-            self.values = torch.zeros_like(self.keys)
+        keys, values = self.memory(k[:, :, :, :1])
         for frame, slot in enumerate(self.positions):
-            self.keys[:, :, :, slot] = k[:, :, :, frame]
-            self.values[:, :, :, slot] = v[:, :, :, frame]
+            keys[:, :, :, slot] = k[:, :, :, frame]
+            values[:, :, :, slot] = v[:, :, :, frame]
+        return keys, values
+
+    def memory(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """All slots, to be written to; `like` is one frame's keys `(b, n, h, 1, k)`."""
+        if self.keys is None or self.values is None:
+            self.keys = like.new_zeros(*like.shape[:3], self.slots, like.shape[4])
+            self.values = torch.zeros_like(self.keys)
         return self.keys, self.values
 
 

@@ -49,8 +49,12 @@ class FromPatches(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t h w c"]:
         """Pixels, unbounded: the caller decides on a sigmoid or a clamp."""
+        return self.arrange(self.to_pixels(x))
+
+    def arrange(self, x: Float[Tensor, "b t n p"]) -> Float[Tensor, "b t h w c"]:
+        """Puts the pixels of patches where they belong."""
         p, rows, columns = self.patch, -(-self.height // self.patch), -(-self.width // self.patch)
-        x = self.to_pixels(x).unflatten(3, (p, p, self.channels)).unflatten(2, (rows, columns))
+        x = x.unflatten(3, (p, p, self.channels)).unflatten(2, (rows, columns))
         x = x.permute(0, 1, 2, 4, 3, 5, 6).flatten(4, 5).flatten(2, 3)  # b t (rows p) (columns p) c
         return x[:, :, : self.height, : self.width]
 

@@ -12,7 +12,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from djinn.errors import UserError
 from djinn.play.guard import address_of, is_loopback
 from djinn.play.protocol import HIGHEST_FPS
 from djinn.play.server import create_app
+
+if TYPE_CHECKING:
+    from djinn.generate.engine import Engine
 
 try:
     import uvicorn
@@ -41,7 +44,7 @@ def serve(
     image_format: str = "png",
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
-    int8: Literal["auto", "on", "off"] = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Serves a world to the browser until Ctrl-C.
 
@@ -60,7 +63,7 @@ def serve(
         device: where the world computes; CUDA where there is one, by default.
         allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. Without them
             a server that listens for other machines answers to addresses in numbers and this machine's own name only.
-        int8: whether the dynamics multiplies in eight bits on a CPU; see `djinn.generate.int8`.
+        engine: what computes the frames; see `djinn.generate.engine`.
 
     Raises:
         UserError: the port or the address cannot be used, there is no world, a number is out of range, or an allowed name
@@ -74,11 +77,11 @@ def serve(
     hosts = _hosts(host, allowed_hosts)
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
-        from djinn.generate.int8 import for_play
+        from djinn.generate.engine import for_play
         from djinn.models.world import World, find_world
 
         folder = find_world(world_path)
-        world = for_play(World.from_pretrained(folder, device), int8)
+        world = for_play(World.from_pretrained(folder, device), engine)
         app = create_app(
             world,
             [*world.prompts, *prompts],

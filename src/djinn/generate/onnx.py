@@ -1,0 +1,187 @@
+"""Playing through ONNX Runtime on a CPU, where torch spends much of a frame between its many small operations."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from threading import Lock
+
+import numpy as np
+import onnxruntime
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from djinn.generate.graph import Builder, transformer_graph
+from djinn.models.dynamics import DynamicsModel
+from djinn.models.tokenizer import VideoTokenizer
+from djinn.models.world import World
+from djinn.nn import STTransformer, TimeCache
+
+
+@torch.no_grad()
+def through_onnx(world: World) -> World:
+    """A world that plays like this one, with weights as they are now; it shares everything but `dynamics` and `tokenizer`."""
+    played = copy.copy(world)
+    played._modules = {**world._modules, "dynamics": OnnxDynamics(world.dynamics)}
+    if isinstance(world.tokenizer.decoder, STTransformer):  # the rivals of Table 3 stay with torch
+        played._modules["tokenizer"] = OnnxTokenizer(world.tokenizer)
+    return played
+
+
+@lru_cache(maxsize=1)
+def _share_threads(count: int) -> None:
+    """Gives all graphs one pool of threads: of two pools one would wait for work on the core that the other needs."""
+    onnxruntime.set_global_thread_pool_sizes(count, 1)
+
+
+class Runner:
+    """Runs a graph of `transformer_graph`; new keys and values are written where the session's cache has them.
+
+    Args:
+        graph: the graph.
+        transformer: what it was made from.
+        positions: of a frame, as the transformer has them.
+    """
+
+    def __init__(self, graph: Builder, transformer: STTransformer, positions: int) -> None:
+        _share_threads(torch.get_num_threads())
+        options = onnxruntime.SessionOptions()
+        options.use_per_session_threads = False
+        options.graph_optimization_level = (
+            onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        )  # more brings slower norms
+        self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(x) for x in graph.weights.values()]  # it has no copy
+        options.add_external_initializers(list(graph.weights), self._weights)
+        model = graph.model().SerializeToString()
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._config, self._positions, self._width = transformer.config, positions, graph.width
+        self._attentions = sum(block.time is not None for block in transformer.blocks)
+        self._binding = self._session.io_binding()
+        self._bound: tuple[list[int], tuple[int, ...]] = [], ()
+        self._one_at_a_time = Lock()
+
+    def __call__(
+        self, tokens: Int[Tensor, "b t n"], cache: TimeCache, first: int, wanted: Int[Tensor, " m"], **more: Tensor
+    ) -> Float[Tensor, "m out"]:
+        """The results of the next frames of a video, which are added to `cache`; see `STTransformer.extend`.
+
+        Args:
+            tokens: tokens of the frames.
+            cache: keys and values of earlier frames.
+            first: time of the first frame.
+            wanted: rows of `(t b n)` whose results are asked for.
+            **more: the graph's own inputs.
+        """
+        b, t, _ = tokens.shape
+        result = torch.empty(1, len(wanted), self._width)
+        with self._one_at_a_time:
+            self._bind({"tokens": tokens.transpose(0, 1), "wanted": wanted, **more})
+            self._bind_past(cache, first, t, b)
+            self._binding.bind_output("result", "cpu", 0, np.float32, tuple(result.shape), result.data_ptr())
+            self._session.run_with_iobinding(self._binding)
+        return result[0]
+
+    def _bind(self, inputs: dict[str, Tensor]) -> None:
+        for name, x in inputs.items():
+            self._binding.bind_cpu_input(name, x.contiguous().numpy())
+
+    def _bind_past(self, cache: TimeCache, first: int, t: int, b: int) -> None:
+        """The cache, and what the times of the frames say; the passes of a frame all ask for the same.
+
+        The latter are the `cosine` and `sine` `(t, k/2)` of rotation; `time` `(t b n, 1)`, which row of them is whose;
+        the shape `by_frame`, `(t, -1, k)`; `slots` `(t b n, h, 1, 2)`, the rows of the cache that new keys take; and `bias`
+        `(t, s)`, what a frame sees.
+        """
+        heads, width, games = self._config.heads, self._config.head_dim, b * self._positions
+        rotary, bias = cache.place(self._attentions, first, t, width, torch.device("cpu"))
+        one = torch.empty(b, self._positions, heads, 1, width)
+        memory = [x.data_ptr() for layer in cache.layers for x in layer.memory(one)]
+        when = b, first, t, cache.slots
+        if self._bound == (memory, when):
+            return
+        for i, x in enumerate(memory):
+            name, place = f"{('keys', 'values')[i % 2]}{i // 2}", (games * heads, cache.slots, width)
+            self._binding.bind_input(name, "cpu", 0, np.float32, place, x)
+            self._binding.bind_output(f"new_{name}", "cpu", 0, np.float32, place, x)
+        slot = torch.arange(first, first + t)[:, None] % cache.slots
+        row = torch.arange(games * heads)
+        self._bind(
+            {
+                "cosine": rotary[0, :, : width // 2],
+                "sine": rotary[1, :, width // 2 :],
+                "time": torch.arange(t).repeat_interleave(games)[:, None],
+                "by_frame": torch.tensor([t, -1, width]),
+                "slots": torch.stack(torch.broadcast_tensors(row, slot), dim=-1).view(t * games, -1, 1, 2),
+                "bias": bias,
+            }
+        )
+        self._bound = memory, when
+
+
+class OnnxDynamics(nn.Module):
+    """The dynamics model as it is played.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: DynamicsModel) -> None:
+        super().__init__()
+        self.model = model
+        action, position = model.config.action, (model.position.rows + model.position.columns).flatten(0, 1)
+        self._before = 0 if action == "add" else 1  # what stands before a frame's tokens
+        self._positions = len(position) + self._before
+        graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, action)
+        self._run = Runner(graph, model.transformer, self._positions)
+
+    def extend(
+        self,
+        tokens: Int[Tensor, "b t n"],
+        masked: Bool[Tensor, "b t n"] | None,
+        actions: Float[Tensor, "b t a"],
+        cache: TimeCache,
+        first: int,
+        wanted: Int[Tensor, "b m"] | None = None,
+    ) -> Float[Tensor, "b m v"]:
+        """What `DynamicsModel.extend` does."""
+        b, t, n = tokens.shape
+        if masked is not None:
+            tokens = tokens.masked_fill(masked, self.model.num_codes)
+        if wanted is None:
+            wanted = torch.arange(n).expand(b, -1)
+        row = torch.arange((t - 1) * b * self._positions + self._before, t * b * self._positions, self._positions)
+        rows = (row[:, None] + wanted).flatten()
+        led = self.model.leading(actions, first).transpose(0, 1).reshape(t * b, 1, -1)
+        return self._run(tokens, cache, first, rows, action=led).view(b, -1, self.model.num_codes)
+
+
+class OnnxTokenizer(nn.Module):
+    """The tokenizer as it is played: its decoder's next frames go through ONNX Runtime.
+
+    Args:
+        model: the tokenizer.
+    """
+
+    def __init__(self, model: VideoTokenizer) -> None:
+        super().__init__()
+        self.model = model
+        position = (model.decoder_position.rows + model.decoder_position.columns).flatten(0, 1)
+        table = model.from_code(model.quantizer.codes())
+        assert isinstance(model.decoder, STTransformer)
+        graph = transformer_graph(table, position, model.decoder, model.from_patches.to_pixels)
+        self._run = Runner(graph, model.decoder, len(position))
+
+    def encode(self, video: Float[Tensor, "b t h w 3"]) -> Int[Tensor, "b t n"]:
+        """What `VideoTokenizer.encode` does, by torch."""
+        return self.model.encode(video)
+
+    def decode(
+        self, tokens: Int[Tensor, "b t n"], cache: TimeCache | None = None, first: int = 0
+    ) -> Float[Tensor, "b t h w 3"]:
+        """What `VideoTokenizer.decode` does, by torch without a cache."""
+        if cache is None:
+            return self.model.decode(tokens)
+        b, t, n = tokens.shape
+        x = self._run(tokens, cache, first, torch.arange(t * b * n)).view(t, b, n, -1).transpose(0, 1)
+        return ((self.model.from_patches.arrange(x) + 1) / 2).clamp(0, 1)

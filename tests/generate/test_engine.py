@@ -1,0 +1,117 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from djinn.config import SamplerConfig
+from djinn.errors import UserError
+from djinn.generate import Session
+from djinn.generate.engine import for_play
+from djinn.models.world import build
+from djinn.nn import TimeCache
+
+GREEDY = SamplerConfig(steps=3, temperature=0.0, noise=0.0)
+MODES = [("add", 1), ("prepend", 1), ("add", 2), ("prepend", 2)]
+ACTIONS = [0, 3, 1, 4, 2, 0, 0, 1, 2, 3, 4]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def onnx():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+
+
+def prompt(batch=1, frames=1):
+    return np.random.default_rng(0).integers(0, 256, (batch, frames, 12, 10, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_game_is_the_same_through_both_engines(make_world, action, time_every, frames):
+    """Two games side by side, more than twice round the ring; from one frame, and from several at once."""
+    world = make_world(action=action, time_every=time_every, frames=4)
+    given = {"sampler": GREEDY, "prompt_actions": [1] * (frames - 1)}
+    games = [Session(engine, prompt(2, frames), **given) for engine in (world, for_play(world, "onnx"))]
+    for a in ACTIONS:
+        torch_frame, onnx_frame = (game.step([a, 4 - a]) for game in games)
+        assert torch.equal(games[0].tokens, games[1].tokens)
+        assert np.abs(torch_frame.astype(int) - onnx_frame).max() <= 1
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+def test_logits_and_caches_are_those_of_torch(make_world, action, time_every):
+    """One frame and two at a time, of which some tokens are masked and some are asked for, past the window's end."""
+    world = make_world(action=action, time_every=time_every, frames=4)
+    with torch.no_grad():
+        for block in world.dynamics.transformer.blocks:
+            block.space.sharpness.uniform_(0.5, 2)
+    played, caches = for_play(world, "onnx"), (TimeCache(4), TimeCache(4))
+    generator = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        for first, t in [(0, 3), (3, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 1), (6, 2), (8, 1)]:
+            tokens = torch.randint(16, (2, t, 9), generator=generator)
+            masked = torch.rand(2, t, 9, generator=generator) < 0.5 if t < 3 else None
+            actions = torch.randn(2, t, 4, generator=generator)
+            wanted = torch.rand(2, 9, generator=generator).argsort(1)[:, :5] if t < 3 else None
+            logits = [
+                engine.dynamics.extend(tokens, masked, actions, cache, first, wanted)
+                for engine, cache in zip((world, played), caches, strict=True)
+            ]
+            assert torch.allclose(*logits, atol=1e-4)
+    for ours, theirs in zip(caches[0].layers, caches[1].layers, strict=True):
+        assert torch.allclose(ours.keys, theirs.keys, atol=1e-5)
+        assert torch.allclose(ours.values, theirs.values, atol=1e-5)
+
+
+@pytest.mark.parametrize("before", [0, 2, 9])
+def test_undo_and_fork(make_world, before):
+    session = Session(for_play(make_world(frames=4), "onnx"), prompt(2), seed=3)
+    for _ in range(before):
+        session.step(1)
+    frame, fork = session.frame, session.fork()
+    future = [session.step(a) for a in ACTIONS]
+    assert np.array_equal([fork.step(a) for a in ACTIONS], future)
+    assert np.array_equal(session.undo(len(ACTIONS)), frame)
+    assert np.array_equal([session.step(a) for a in ACTIONS], future)
+
+
+@pytest.mark.parametrize("kind", ["fsq", "gradient"])
+def test_other_codebooks(make_world, kind):
+    world = make_world(kind=kind)
+    frames = [Session(engine, prompt(), sampler=GREEDY).step(2) for engine in (world, for_play(world, "onnx"))]
+    assert np.abs(frames[0].astype(int) - frames[1]).max() <= 1
+
+
+def test_the_world_stays_as_it_was(make_world):
+    world = make_world()
+    before = {k: v.clone() for k, v in world.state_dict().items()}
+    played = for_play(world)
+    assert played is not world
+    assert for_play(world, "torch") is world
+    Session(played, prompt()).step(0)
+    assert all(torch.equal(v, before[k]) for k, v in world.state_dict().items())
+    assert torch.equal(played.encode(torch.from_numpy(prompt())), world.encode(torch.from_numpy(prompt())))
+
+
+def test_onnx_is_refused_elsewhere_than_on_a_cpu(make_config):
+    with torch.device("meta"):
+        world = build(make_config())
+    assert for_play(world) is world
+    with pytest.raises(UserError, match="--engine"):
+        for_play(world, "onnx")
+
+
+def test_without_onnx_runtime_torch_plays(make_world, monkeypatch):
+    world = make_world()
+    monkeypatch.setattr("djinn.generate.engine.find_spec", lambda name: None)
+    assert for_play(world) is world
+    with pytest.raises(UserError, match=r"pip install 'djinn\[play\]'"):
+        for_play(world, "onnx")
+
+
+def test_onnx_is_imported_only_where_it_plays():
+    code = "import sys, djinn, djinn.generate.engine; print('onnxruntime' in sys.modules, 'onnx' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False"]
