@@ -95,6 +95,18 @@ def test_the_world_stays_as_it_was(make_world):
     assert torch.equal(played.encode(torch.from_numpy(prompt())), world.encode(torch.from_numpy(prompt())))
 
 
+def test_threads_are_another_number_when_the_next_world_is_opened(make_world):
+    world, threads, frames = make_world(), torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            frames.append(Session(for_play(world, "onnx"), prompt(), sampler=GREEDY).step(1))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(*frames)
+
+
 def test_onnx_is_refused_elsewhere_than_on_a_cpu(make_config):
     with torch.device("meta"):
         world = build(make_config())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -29,10 +30,15 @@ def through_onnx(world: World) -> World:
     return played
 
 
-@lru_cache(maxsize=1)
-def _share_threads(count: int) -> None:
-    """Gives all graphs one pool of threads: of two pools one would wait for work on the core that the other needs."""
-    onnxruntime.set_global_thread_pool_sizes(count, 1)
+@cache
+def _share_threads() -> None:
+    """Gives all graphs one pool of threads: of two pools one would wait for work on the core that the other needs.
+
+    A process has one such pool. It is as large as torch's is when the first world is opened, unless another part of the
+    program made it before.
+    """
+    with suppress(onnxruntime.capi.onnxruntime_pybind11_state.Fail):
+        onnxruntime.set_global_thread_pool_sizes(torch.get_num_threads(), 1)
 
 
 class Runner:
@@ -45,7 +51,7 @@ class Runner:
     """
 
     def __init__(self, graph: Builder, transformer: STTransformer, positions: int) -> None:
-        _share_threads(torch.get_num_threads())
+        _share_threads()
         options = onnxruntime.SessionOptions()
         options.use_per_session_threads = False
         options.graph_optimization_level = (
