@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 from jaxtyping import Bool, Float, Int
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import Tensor, nn
 
 from djinn.generate.graph import Builder, transformer_graph
@@ -37,7 +38,7 @@ def _share_threads() -> None:
     A process has one such pool. It is as large as torch's is when the first world is opened, unless another part of the
     program made it before.
     """
-    with suppress(onnxruntime.capi.onnxruntime_pybind11_state.Fail):
+    with suppress(Fail):
         onnxruntime.set_global_thread_pool_sizes(torch.get_num_threads(), 1)
 
 
