@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 from jaxtyping import Bool, Float, Int
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail  # pyrefly: ignore[missing-import]
 from torch import Tensor, nn
 
 from djinn.generate.graph import Builder, transformer_graph
