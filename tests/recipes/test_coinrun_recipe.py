@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tables import cells
 
 from djinn.config import UNLIMITED
 from djinn.errors import UserError

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from tables import cells
 
 from djinn.config import UNLIMITED
 from djinn.errors import UserError
@@ -57,14 +58,6 @@ def results_of(study, seeds=1) -> list[dict]:
         for i, arm in arms
         for seed in range(seeds)
     ]
-
-
-def cells(table: str) -> list[dict[str, str]]:
-    """Rows of a Markdown table by the heads of its columns."""
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
-    ]
-    return [dict(zip(lines[0], row, strict=True)) for row in lines[2:]]
 
 
 @pytest.mark.parametrize("name", STUDIES)
