@@ -122,6 +122,15 @@ def test_true_moves_count_for_more_than_effects(scroll):
     assert names(propose_names(Evidence(effects, told, "val"))) == ["left 2", "left", "stay"]  # the second goes left
 
 
+def test_what_is_seen_to_rise_is_called_up(scroll):
+    """Who jumps in the videos holds a side in the air, and goes nowhere where there is a wall."""
+    effects = scroll([(0, -3), (2, -3), (2, 0), (-2, 0), (0, 0)])
+    told = table([{"left": 70, "right": 10}, {"right": 80}, {"right": 60}, {"left": 60}, {"none": 60}])
+    actions = propose_names(Evidence(effects, told, "val"))
+    assert names(actions) == ["up", "right + up", "right", "left", "stay"]
+    assert [a.keys[0] for a in actions[:4]] == ["ArrowUp", "ArrowRight+ArrowUp", "ArrowRight", "ArrowLeft"]
+
+
 def test_of_several_codes_for_one_move_the_farthest_comes_first(scroll):
     """However sure the true moves are of the others: it is the key that a person will hold."""
     effects = scroll([(1, 0), (3, 0), (0, 0), (-1, 0)])

@@ -143,7 +143,8 @@ def _table(world: World, dataset: Dataset, split: str, clips: int, seed: int, pr
 def propose_names(evidence: Evidence) -> list[ActionName]:
     """Names and keys for all codes.
 
-    A code is called what the true moves say where these are clear, else what its effect says, else `action i`. Of several
+    A code is called what the true moves say where these are clear, else what its effect says, else `action i`; but what rises
+    is called `up`, even if those who rise in the videos hold a side, too (`_of_both`). Of several
     codes with one name the one that goes farthest that way has it plain and the next ones are `right 2`, `right 3`. The
     first code of each direction gets its arrow key, and a key is given once.
 
@@ -158,9 +159,26 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
             true if reach is None else replace(true, strength=reach + 1e-3 * true.strength)
             for true, reach in zip(told, far, strict=True)
         ]
-        seen = [true if true.words else effect for true, effect in zip(told, seen, strict=True)]
+        seen = [_of_both(true, effect, reach) for true, effect, reach in zip(told, seen, far, strict=True)]
     names, keys = _distinct(seen), assign_keys(seen)
     return [proposed(code, names[code], keys[code], reading.evidence) for code, reading in enumerate(seen)]
+
+
+def _of_both(true: Reading, effect: Reading, reach: float | None) -> Reading:
+    """What true moves say, unless the picture goes up or down instead of to their side, say, or that way as well.
+
+    Left for right is no reason: true moves know better which of the two is which.
+
+    Args:
+        true: what true moves say.
+        effect: what is seen when the code is held.
+        reach: how far it goes the way of the true moves, in pixels a frame.
+    """
+    said, goes = set(true.words), set(effect.words) - {STAY}
+    elsewhere = (
+        reach is not None and reach < SHIFT_FROM and not any(set(axis) & said and set(axis) & goes for axis in AXES)
+    )
+    return effect if not said or goes > said or (goes and elsewhere) else true
 
 
 def words_of(move: str) -> frozenset[str]:
