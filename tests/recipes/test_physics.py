@@ -1,7 +1,5 @@
 """The figures of recipes/physics.py on curves whose answer is known, and its trials in the game itself."""
 
-import importlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +10,8 @@ from djinn.errors import UserError
 
 
 @pytest.fixture
-def physics(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "recipes"))
-    return importlib.import_module("physics")
+def physics(recipe):
+    return recipe("physics")
 
 
 def test_jumps(physics):

@@ -144,9 +144,9 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
     """Names and keys for all codes.
 
     A code is called what the true moves say where these are clear, else what its effect says, else `action i`; but what rises
-    is called `up`, even if those who rise in the videos hold a side, too (`_of_both`). Of several
-    codes with one name the one that goes farthest that way has it plain and the next ones are `right 2`, `right 3`. The
-    first code of each direction gets its arrow key, and a key is given once.
+    is called `up`, even if those who rise in the videos hold a side, too (`_of_both`). Of several codes with one name the one
+    that goes farthest that way has it plain and the next ones are `right 2`, `right 3`. The first code of each direction gets
+    its arrow key, and a key is given once.
 
     Args:
         evidence: what `gather` has found.

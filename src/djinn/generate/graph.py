@@ -68,10 +68,9 @@ class Builder:
         """A 0 in the shape keeps that dimension, -1 takes what is left."""
         return self("Reshape", x, self.weight(list(shape)))
 
-    def linear(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
+    def linear(self, x: str, weight: Tensor) -> str:
         """Applies weights `(out, in)` to the last dimension."""
-        y = self("MatMul", x, self.weight(weight.T))
-        return y if bias is None else self("Add", y, self.weight(bias))
+        return self("MatMul", x, self.weight(weight.T))
 
     def model(self) -> ModelProto:
         """The finished graph."""

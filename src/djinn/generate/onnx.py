@@ -55,9 +55,8 @@ class Runner:
         _share_threads()
         options = onnxruntime.SessionOptions()
         options.use_per_session_threads = False
-        options.graph_optimization_level = (
-            onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        )  # more brings slower norms
+        basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # more brings slower norms
+        options.graph_optimization_level = basic
         self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(x) for x in graph.weights.values()]  # it has no copy
         options.add_external_initializers(list(graph.weights), self._weights)
         model = graph.model().SerializeToString()
@@ -136,10 +135,9 @@ class OnnxDynamics(nn.Module):
     def __init__(self, model: DynamicsModel) -> None:
         super().__init__()
         self.model = model
-        action, position = model.config.action, (model.position.rows + model.position.columns).flatten(0, 1)
-        self._before = 0 if action == "add" else 1  # what stands before a frame's tokens
-        self._positions = len(position) + self._before
-        graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, action)
+        position = model.position.table()
+        self._positions = len(position) + model.before
+        graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, model.config.action)
         self._run = Runner(graph, model.transformer, self._positions)
 
     def extend(
@@ -157,7 +155,7 @@ class OnnxDynamics(nn.Module):
             tokens = tokens.masked_fill(masked, self.model.num_codes)
         if wanted is None:
             wanted = torch.arange(n).expand(b, -1)
-        row = torch.arange((t - 1) * b * self._positions + self._before, t * b * self._positions, self._positions)
+        row = torch.arange((t - 1) * b * self._positions + self.model.before, t * b * self._positions, self._positions)
         rows = (row[:, None] + wanted).flatten()
         led = self.model.leading(actions, first).transpose(0, 1).reshape(t * b, 1, -1)
         return self._run(tokens, cache, first, rows, action=led).view(b, -1, self.model.num_codes)
@@ -173,7 +171,7 @@ class OnnxTokenizer(nn.Module):
     def __init__(self, model: VideoTokenizer) -> None:
         super().__init__()
         self.model = model
-        position = (model.decoder_position.rows + model.decoder_position.columns).flatten(0, 1)
+        position = model.decoder_position.table()
         table = model.from_code(model.quantizer.codes())
         assert isinstance(model.decoder, STTransformer)
         graph = transformer_graph(table, position, model.decoder, model.from_patches.to_pixels)

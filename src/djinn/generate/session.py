@@ -239,10 +239,12 @@ class Session:
     @contextlib.contextmanager
     def _threads(self) -> Iterator[None]:
         """One thread for torch where another engine has the models: threads of both that wait would keep each other waiting."""
+        if isinstance(self.world.dynamics, DynamicsModel):
+            yield
+            return
         threads = torch.get_num_threads()
-        alone = isinstance(self.world.dynamics, DynamicsModel)
+        torch.set_num_threads(1)
         try:
-            torch.set_num_threads(threads if alone else 1)
             yield
         finally:
             torch.set_num_threads(threads)

@@ -31,6 +31,8 @@ class DynamicsModel(nn.Module):
         d, rows_columns = sizes.transformer.d_model, config.tokenizer_grid
         self.config = sizes
         self.window = config.frames
+        self.before = 0 if sizes.action == "add" else 1
+        """Positions that stand before a frame's tokens: the action's, where it is prepended."""
         self.num_codes = config.tokenizer.quantizer.codes
         self.embed = nn.Embedding(self.num_codes + 1, d)  # the last entry stands for a masked token
         self.position = GridPosition(*rows_columns, d)
@@ -52,7 +54,7 @@ class DynamicsModel(nn.Module):
 
     def _of_tokens(self, x: Tensor) -> Tensor:
         """What the transformer made of the tokens, without the action that stands before them."""
-        return x if self.config.action == "add" else x[:, :, 1:]
+        return x[:, :, self.before :]
 
     def _actions(self, actions: Tensor) -> Tensor:
         """Embeds the actions `(b, t-1, dim)` that led to frames 2..t, with the first frame's own before them."""
@@ -94,11 +96,10 @@ class DynamicsModel(nn.Module):
             wanted: positions whose logits are asked for; None is all.
         """
         action = self.leading(actions, first)
-        before = 0 if self.config.action == "add" else 1  # what stands before a frame's tokens
         if wanted is None:
             wanted = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
         x = self._embed(tokens, masked, action)
-        return self.to_logits(self.transformer.extend(x, cache, first, wanted + before))
+        return self.to_logits(self.transformer.extend(x, cache, first, wanted + self.before))
 
     def leading(self, actions: Float[Tensor, "b t a"], first: int) -> Float[Tensor, "b t d"]:
         """Embeds the actions that led to frames `first`, `first + 1`, ...; none led to frame 0."""

@@ -75,6 +75,10 @@ class GridPosition(nn.Module):
         nn.init.normal_(self.rows, std=0.1)
         nn.init.normal_(self.columns, std=0.1)
 
+    def table(self) -> Float[Tensor, "n d"]:
+        """The embedding of each place, rows first."""
+        return (self.rows + self.columns).flatten(0, 1)
+
     def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
         """Adds its place to each patch."""
-        return x + (self.rows + self.columns).flatten(0, 1)
+        return x + self.table()
