@@ -164,6 +164,21 @@ def test_only_what_is_wanted(time_every):
     some, every = TimeCache(3), TimeCache(3)
     expected = model.extend(x, every, 0)[:, -1].gather(1, wanted[..., None].expand(-1, -1, 16))
     torch.testing.assert_close(model.extend(x, some, 0, wanted), expected)
+
+
+@pytest.mark.parametrize("time_every", [1, 2])
+def test_wanted_tokens_of_whole_clips(time_every):
+    """The same values as among all, and the same gradients as if nobody looked at the others."""
+    model, x, wanted = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([3, 0, 14, 29])
+    gradients = []
+    for run in (lambda: model(x, wanted=wanted), lambda: model(x).flatten(0, 2)[wanted]):
+        model.zero_grad()
+        with torch.enable_grad():
+            some = run().square().sum()
+        some.backward()
+        gradients.append([some, *(p.grad.clone() for p in model.parameters())])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
     for ours, theirs in zip(some.layers, every.layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys)
 
@@ -201,14 +216,15 @@ def gradients(run):
     block.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         made = run(x, rotary)
-    (made * weight).sum().backward()
+    (made * weight.flatten(0, 2)[: made[..., 0].numel()].view_as(made)).sum().backward()
     return [p.grad.clone() for p in block.parameters()]
 
-own = gradients(block)
-assert all(g.dtype == torch.float32 for g in own)
-compiled = gradients(torch.compile(block, fullgraph=True, backend="aot_eager"))
-for a, b in zip(own, compiled, strict=True):
-    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+for wanted in (None, torch.arange(7), torch.arange(3, 12), torch.arange(20)):
+    own = gradients(lambda x, rotary: block(x, rotary, None, wanted))
+    assert all(g.dtype == torch.float32 for g in own)
+    for a, b in zip(own, gradients(lambda x, rotary: compiled(x, rotary, None, wanted)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 """
 
 

@@ -52,10 +52,6 @@ class DynamicsModel(nn.Module):
         action = action.to(x.dtype)[:, :, None]
         return x + action if self.config.action == "add" else torch.cat([action, x], dim=2)
 
-    def _of_tokens(self, x: Tensor) -> Tensor:
-        """What the transformer made of the tokens, without the action that stands before them."""
-        return x[:, :, self.before :]
-
     def _actions(self, actions: Tensor) -> Tensor:
         """Embeds the actions `(b, t-1, dim)` that led to frames 2..t, with the first frame's own before them."""
         first = self.no_action.expand(actions.shape[0], 1, -1)
@@ -71,10 +67,8 @@ class DynamicsModel(nn.Module):
             masked: which tokens are hidden.
             actions: codes of the latent actions; action i moves frame i to frame i+1.
         """
-        return self.to_logits(self._of_tokens(self._transformed(tokens, masked, actions)))
-
-    def _transformed(self, tokens: Tensor, masked: Tensor, actions: Tensor) -> Tensor:
-        return self.transformer(self._embed(tokens, masked, self._actions(actions)))
+        x = self.transformer(self._embed(tokens, masked, self._actions(actions)))
+        return self.to_logits(x[:, :, self.before :])  # without the action that stands before them
 
     def extend(
         self,
@@ -122,20 +116,27 @@ class DynamicsModel(nn.Module):
             The loss and what to log: cross-entropy and accuracy on masked tokens.
         """
         if self.config.masking == "clean_past":
-            x, masked = self._clean_past(tokens, actions, generator)
+            logits, target = self._clean_past(tokens, actions, generator)
         else:
             if self.config.masking == "per_frame":
                 past, masked = self._per_frame(tokens, generator)
             else:
                 past, masked = tokens, paper_mask(tokens.shape, generator, tokens.device)
-            x, masked = self._transformed(past, masked, actions)[:, 1:], masked[:, 1:]
-        logits, target = self.to_logits(self._of_tokens(x)[masked]).float(), tokens[:, 1:][masked]
+            x = self._embed(past, masked, self._actions(actions))
+            logits, target = self._at(masked, x), tokens[masked]
         total = max(1, len(target))
         loss = F.cross_entropy(logits, target, reduction="sum") / total
         return loss, {"ce": loss.detach(), "accuracy": (logits.detach().argmax(-1) == target).sum() / total}
 
-    def _clean_past(self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Frames 2..t and their masks, each at a rate of its own and seeing the finished frames before it, as in play.
+    def _at(self, masked: Tensor, x: Tensor, **frames: Tensor) -> Float[Tensor, "m v"]:
+        """Logits of masked tokens alone; `x` is what the transformer takes in, `frames` how they see each other."""
+        wanted = F.pad(masked, (self.before, 0)).flatten().nonzero().squeeze(1)
+        return self.to_logits(self.transformer(x, **frames, wanted=wanted)).float()
+
+    def _clean_past(
+        self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "m v"], Int[Tensor, "m"]]:
+        """Logits and truth of masked tokens of frames 2..t, each at a rate of its own and seeing what it sees in play.
 
         Finished and masked frames go through the transformer side by side: finished frames 1..t-1 see each other
         causally; masked frame i sees finished frames 1..i-1 and itself.
@@ -152,8 +153,9 @@ class DynamicsModel(nn.Module):
         before = time[:, None] >= time  # masked frame i+1 sees finished frames up to i, just as finished frame i does
         own = torch.eye(t - 1, dtype=torch.bool, device=device)
         mask = torch.cat([torch.cat([before, torch.zeros_like(own)], 1), torch.cat([before, own], 1)])
-        x = self.transformer(x, times=torch.cat([time, time + 1]), mask=mask)
-        return x[:, t - 1 :], masked
+        masked_there = F.pad(masked, (0, 0, t - 1, 0))
+        logits = self._at(masked_there, x, times=torch.cat([time, time + 1]), mask=mask)
+        return logits, tokens[:, 1:][masked]
 
     def _per_frame(self, tokens: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Tokens and masks where the frames before a random cut are clean and those after it have a rate each."""

@@ -60,10 +60,11 @@ class STBlock(nn.Module):
         x: Float[Tensor, "b t n d"],
         rotary: Float[Tensor, "2 t k"],
         bias: Float[Tensor, "t s"] | None = None,
-        cache: CacheLayer | None = None,
-    ) -> Float[Tensor, "b t n d"]:
-        """Arguments as of `TemporalAttention`."""
-        return self.feed(self.attend(x, rotary, bias, cache))
+        wanted: Int[Tensor, "m"] | None = None,
+    ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
+        """Arguments as of `TemporalAttention` and `STTransformer.forward`."""
+        x = self.attend(x, rotary, bias, None)
+        return self.feed(x if wanted is None else x.flatten(0, 2).index_select(0, wanted))
 
     def attend(self, x: Tensor, rotary: Tensor, bias: Tensor | None, cache: CacheLayer | None) -> Tensor:
         """Both attentions."""
@@ -102,20 +103,24 @@ class STTransformer(nn.Module):
         *,
         times: Int[Tensor, "t"] | None = None,
         mask: Bool[Tensor, "t t"] | None = None,
-    ) -> Float[Tensor, "b t n d"]:
+        wanted: Int[Tensor, "m"] | None = None,
+    ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
         """Transforms whole clips.
 
         Args:
             x: tokens of t frames.
             times: time of each frame; 0, 1, 2, ... by default.
             mask: which frames (columns) a frame (row) sees over time; causal by default.
+            wanted: places in `b t n`, laid out flat, of the tokens whose results are asked for, so that the last
+                feed-forward layer need not work on others; None is all.
         """
         if times is None:
             times = torch.arange(x.shape[1], device=x.device)
         rotary = rotary_table(times, self.config.head_dim)
         bias = None if mask is None else as_bias(mask)
-        for block in self.blocks:
-            x = block(x, rotary, bias)
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x = block(x, rotary, bias, wanted if i == last else None)
         return self.norm(x)
 
     def extend(

@@ -46,8 +46,8 @@ _JUMP_WAYS = (0.60, 0.25, 0.15)
 _PATIENCE = 3
 """Frames after which it sees that it stands at a wall, where fewer pixels than the share `_STILL` change."""
 _STILL = 0.03
-_ON = 0.75
-"""How often it then jumps on in its way; else it turns round."""
+_ON = 0.5
+"""How often it then jumps on in its way; else it turns round and runs."""
 
 
 class Policy:
@@ -60,7 +60,7 @@ class Policy:
     - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
       as long as a jump lasts.
     - `keys`: somebody who looks at the screen and hardly presses what does nothing: walks or runs one way, seldom stands,
-      taps the jump key now and then and holds the way in the air, and at a wall jumps on or turns round.
+      taps the jump key now and then and holds the way in the air, and at a wall jumps on or turns round and runs.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -82,8 +82,7 @@ class Policy:
             frame: what the screen shows; `keys` looks at it.
         """
         if self.name == "keys" and self._at_a_wall(frame):
-            way = self._way if self._rng.random() < _ON else 8 - self._way
-            self._next = self._jump(way)
+            self._next = self._jump(self._way) if self._rng.random() < _ON else self._run(8 - self._way, _FAR)
         if not self._next:
             self._next = self._keys() if self.name == "keys" else self._held()
         return self._next.pop()
@@ -107,8 +106,12 @@ class Policy:
         if self._rng.random() < _JUMPS:
             return self._jump(int(self._rng.choice((7, 1, _STAY), p=_JUMP_WAYS)))
         way = int(self._rng.choice((7, 1, _STAY), p=_WAYS))
+        return self._run(way, _FAR if self._rng.random() < _LONG else _NEAR)
+
+    def _run(self, way: int, frames: tuple[int, int]) -> list[int]:
+        """One way for some frames."""
         self._turn(way)
-        return [way] * int(self._rng.integers(*(_FAR if self._rng.random() < _LONG else _NEAR)))
+        return [way] * int(self._rng.integers(*frames))
 
     def _jump(self, way: int) -> list[int]:
         """A tap of the jump key and the flight that follows with the way held, the last action first."""
