@@ -288,16 +288,26 @@ def measure(args: argparse.Namespace, tested: argparse.Namespace, call: TimeLimi
 
 
 def configure(args: argparse.Namespace) -> TrainConfig:
-    """The preset with `--budget` and the keys of `--set`."""
+    """The preset with `--budget` and the keys of `--set`, which count for more than it."""
     config = get_preset(args.preset)
-    world = dataclasses.replace(config.world, height=64, width=64)
-    config = dataclasses.replace(config, world=world)
+    config = _with_keys(
+        dataclasses.replace(config, world=dataclasses.replace(config.world, height=64, width=64)), args.set
+    )
     if args.smoke:
         config = with_limits(config, steps=SMOKE_STEPS)
     elif args.budget is not None:
         config = with_limits(config, minutes=args.budget)
+    return _with_keys(config, args.set)
+
+
+def _with_keys(config: TrainConfig, keys: Sequence[str]) -> TrainConfig:
+    """The config with some keys set.
+
+    Raises:
+        UserError: a key is unknown, or a value has the wrong type or does not go together with the others.
+    """
     data = to_dict(config)
-    for text in args.set:
+    for text in keys:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set takes KEY=VALUE, got '{text}'")

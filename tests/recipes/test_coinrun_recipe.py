@@ -48,6 +48,9 @@ def test_preset_budget_and_keys(coinrun, gpu):
     assert config.tokenizer.minutes + config.dynamics.minutes == pytest.approx(20)
     assert config.tokenizer.steps == config.dynamics.steps == UNLIMITED
     assert coinrun.configure(coinrun.read_args([])) == PRESETS["coinrun"]
+    keys = ("--set", "tokenizer_share=0.25", "--set", "dynamics.steps=7")
+    config = coinrun.configure(coinrun.read_args(["--preset", "tiny", "--budget", "20", *keys]))
+    assert (config.tokenizer.minutes, config.dynamics.minutes, config.dynamics.steps) == (5, 15, 7)
 
 
 def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):

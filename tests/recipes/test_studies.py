@@ -15,7 +15,15 @@ from djinn.config import UNLIMITED
 from djinn.errors import UserError
 from djinn.presets import PRESETS
 
-STUDIES = ("table2_lam_input", "table3_tokenizers", "action_conditioning", "mask_rates", "codes", "lam_decoder")
+STUDIES = (
+    "table2_lam_input",
+    "table3_tokenizers",
+    "action_conditioning",
+    "mask_rates",
+    "codes",
+    "lam_decoder",
+    "quality",
+)
 
 
 def figures_of(psnr: float, delta: float) -> dict:
