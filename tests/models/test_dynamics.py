@@ -70,15 +70,16 @@ def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
     model = make_world(masking="clean_past", corrupt=0.0, action=action, frames=6).dynamics
     tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
     with torch.no_grad():
-        logits, target = model._clean_past(tokens, actions, generator(1))
-        masked = frame_mask((2, 5, 9), generator(1), tokens.device)
-        assert torch.equal(target, tokens[:, 1:][masked]) and len(target) > 0
+        x, masked, truth, times, mask = model._clean_past(tokens, actions, generator(1))
+        logits = model.to_logits(model.transformer(x, times=times, mask=mask)[:, 5:, model.before :])
+        assert not masked[:, :5].any() and masked[:, 5:].any()
+        assert torch.equal(truth[:, 5:], tokens[:, 1:])
         alone = torch.empty(2, 5, 9, model.num_codes)
         for i in range(1, 6):
             hidden = torch.zeros(2, i + 1, 9, dtype=torch.bool)
-            hidden[:, i] = masked[:, i - 1]
+            hidden[:, i] = masked[:, 4 + i]
             alone[:, i - 1] = model(tokens[:, : i + 1], hidden, actions[:, :i])[:, i]
-        torch.testing.assert_close(logits, alone[masked], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(logits, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
@@ -149,3 +150,22 @@ def test_cached_decoder_equals_uncached(make_world, time_every):
         parts = [tokenizer.decode(tokens[:, :2], cache, 0)]
         parts += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(2, 6)]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masking", ["paper", "clean_past", "per_frame"])
+@pytest.mark.parametrize("action", ["add", "prepend"])
+def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
+    model = make_world(masking=masking, action=action).dynamics
+    tokens, actions = torch.randint(16, (3, 4, 9)), torch.randn(3, 3, 4, requires_grad=True)
+    monkeypatch.setattr("djinn.nn.threads.LEAST", 1)
+    before, results = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        model.zero_grad()
+        actions.grad = None
+        loss, logs = model.loss(tokens, actions, generator(3))
+        loss.backward()
+        results.append([loss.detach(), logs["accuracy"], actions.grad, *(p.grad for p in model.parameters())])
+    torch.set_num_threads(before)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

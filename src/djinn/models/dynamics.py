@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from djinn.config import WorldConfig
 from djinn.nn import GridPosition, STTransformer, TimeCache
 from djinn.nn.st_transformer import init_linear
+from djinn.nn.threads import sum_over_clips
 
 
 class DynamicsModel(nn.Module):
@@ -115,31 +116,40 @@ class DynamicsModel(nn.Module):
         Returns:
             The loss and what to log: cross-entropy and accuracy on masked tokens.
         """
+        times = mask = None
         if self.config.masking == "clean_past":
-            logits, target = self._clean_past(tokens, actions, generator)
+            x, masked, truth, times, mask = self._clean_past(tokens, actions, generator)
         else:
             if self.config.masking == "per_frame":
                 past, masked = self._per_frame(tokens, generator)
             else:
                 past, masked = tokens, paper_mask(tokens.shape, generator, tokens.device)
-            x = self._embed(past, masked, self._actions(actions))
-            logits, target = self._at(masked, x), tokens[masked]
-        total = max(1, len(target))
-        loss = F.cross_entropy(logits, target, reduction="sum") / total
-        return loss, {"ce": loss.detach(), "accuracy": (logits.detach().argmax(-1) == target).sum() / total}
+            x, truth = self._embed(past, masked, self._actions(actions)), tokens
+        weights = [*self.transformer.parameters(), *self.to_logits.parameters()]
+        loss, hits = sum_over_clips(self._score, weights, (x, masked, truth), (times, mask))
+        total = masked.sum().clamp_min(1)
+        loss = loss / total
+        return loss, {"ce": loss.detach(), "accuracy": hits / total}
 
-    def _at(self, masked: Tensor, x: Tensor, **frames: Tensor) -> Float[Tensor, "m v"]:
-        """Logits of masked tokens alone; `x` is what the transformer takes in, `frames` how they see each other."""
+    def _score(
+        self, x: Tensor, masked: Tensor, truth: Tensor, times: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy of masked tokens and how many are right; `x` is what the transformer takes in."""
         wanted = F.pad(masked, (self.before, 0)).flatten().nonzero().squeeze(1)
-        return self.to_logits(self.transformer(x, **frames, wanted=wanted)).float()
+        logits = self.to_logits(self.transformer(x, times=times, mask=mask, wanted=wanted)).float()
+        target = truth[masked]
+        return F.cross_entropy(logits, target, reduction="sum"), (logits.detach().argmax(-1) == target).sum()
 
     def _clean_past(
         self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, "m v"], Int[Tensor, "m"]]:
-        """Logits and truth of masked tokens of frames 2..t, each at a rate of its own and seeing what it sees in play.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Finished frames 1..t-1 and masked frames 2..t, each at a rate of its own and seeing what it sees in play.
 
-        Finished and masked frames go through the transformer side by side: finished frames 1..t-1 see each other
-        causally; masked frame i sees finished frames 1..i-1 and itself.
+        Both go through the transformer side by side: finished frames see each other causally; masked frame i sees finished
+        frames 1..i-1 and itself.
+
+        Returns:
+            What the transformer takes in, the mask, the true tokens, each frame's time, and which frames see which.
         """
         b, t, n = tokens.shape
         device = tokens.device
@@ -153,9 +163,9 @@ class DynamicsModel(nn.Module):
         before = time[:, None] >= time  # masked frame i+1 sees finished frames up to i, just as finished frame i does
         own = torch.eye(t - 1, dtype=torch.bool, device=device)
         mask = torch.cat([torch.cat([before, torch.zeros_like(own)], 1), torch.cat([before, own], 1)])
-        masked_there = F.pad(masked, (0, 0, t - 1, 0))
-        logits = self._at(masked_there, x, times=torch.cat([time, time + 1]), mask=mask)
-        return logits, tokens[:, 1:][masked]
+        masked = torch.cat([torch.zeros_like(masked), masked], dim=1)
+        truth = torch.cat([tokens[:, :-1], tokens[:, 1:]], dim=1)
+        return x, masked, truth, torch.cat([time, time + 1]), mask
 
     def _per_frame(self, tokens: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Tokens and masks where the frames before a random cut are clean and those after it have a rate each."""
