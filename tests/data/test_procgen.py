@@ -123,6 +123,8 @@ def test_keys_sees_that_it_stands_at_a_wall():
     stuck, free, blind = (Policy("keys", np.random.default_rng(1)) for _ in range(3))
     at_wall = np.array([stuck.act(wall) for _ in range(300)])
     assert longest(at_wall) <= 8 and np.isin(at_wall, (2, 8)).mean() > 0.15
+    turns = np.isin(at_wall[1:], (1, 7)) & (at_wall[1:] == 8 - at_wall[:-1])
+    assert turns.sum() > 15  # without a jump
     walked = [free.act(frame) for frame in noise]
     assert walked == [blind.act() for _ in noise] and longest(np.array(walked)) >= 9
 
