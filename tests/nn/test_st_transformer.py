@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from djinn.config import TransformerConfig
-from djinn.nn import FromPatches, GridPosition, STTransformer, TimeCache, ToPatches, attention
+from djinn.nn import STTransformer, TimeCache, attention
 from djinn.nn.attention import qk_norm
 from djinn.nn.st_transformer import SquaredReLU
 from djinn.nn.time import rotary_table, rotate
@@ -134,27 +134,6 @@ def test_attention_is_the_same_in_chunks(monkeypatch):
     whole = model(x)
     monkeypatch.setattr(attention, "MAX_SDPA_BATCH", 4)
     torch.testing.assert_close(model(x), whole, atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (90, 160), (5, 7)])
-def test_patches_cover_any_frame(height, width):
-    rows, columns = -(-height // 4), -(-width // 4)
-    video = torch.rand(2, 3, height, width, 3)
-    x = ToPatches(4, 16)(video)
-    assert x.shape == (2, 3, rows * columns, 16)
-    assert GridPosition(rows, columns, 16)(x).shape == x.shape
-    assert FromPatches(4, 16, height, width)(x).shape == video.shape
-
-
-def test_patches_keep_their_place():
-    """With weights that pass pixels through, from patches is the inverse of to patches, save the scale [-1, 1]."""
-    to, back = ToPatches(2, 12), FromPatches(2, 12, 5, 6)
-    to.embed.weight.copy_(torch.eye(12).view(12, 2, 2, 3).permute(0, 3, 1, 2))  # rows, columns, colours
-    to.embed.bias.zero_()
-    back.to_pixels.weight.copy_(torch.eye(12))
-    back.to_pixels.bias.zero_()
-    video = torch.rand(2, 3, 5, 6, 3)
-    torch.testing.assert_close(back(to(video)), video * 2 - 1)
 
 
 @pytest.mark.parametrize("time_every", [1, 2])
