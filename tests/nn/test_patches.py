@@ -24,6 +24,7 @@ def test_patches_cover_any_frame(height, width):
     assert FromPatches(4, 16, height, width)(x).shape == video.shape
 
 
+@torch.no_grad()
 def test_patches_keep_their_place():
     """With weights that pass pixels through, from patches is the inverse of to patches, save the scale [-1, 1]."""
     to, back = ToPatches(2, 12), FromPatches(2, 12, 5, 6)
