@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys"]
+PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys", "turns"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 ACTION_NAMES = (
@@ -35,7 +35,7 @@ _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
 _STAY = 4
 _WAYS = (0.56, 0.40, 0.04)
-"""How often `keys` goes right, left, or nowhere."""
+"""How often `keys` and `turns` go right, left, or nowhere."""
 _LONG = 0.3
 """How often it goes on for `_FAR` frames, long enough to run at full speed, and not for `_NEAR`."""
 _NEAR, _FAR = (2, 5), (6, 15)
@@ -46,8 +46,8 @@ _JUMP_WAYS = (0.60, 0.25, 0.15)
 _PATIENCE = 3
 """Frames after which it sees that it stands at a wall, where fewer pixels than the share `_STILL` change."""
 _STILL = 0.03
-_ON = 0.5
-"""How often it then jumps on in its way; else it turns round and runs."""
+_ON = {"keys": 0.75, "turns": 0.5}
+"""How often it then jumps on in its way; else it turns round, `keys` with a jump and `turns` at a run."""
 
 
 class Policy:
@@ -60,7 +60,8 @@ class Policy:
     - `person`: the six moves that act (left, right, either with a jump, a jump, nothing), held for 5 to 12 frames, about
       as long as a jump lasts.
     - `keys`: somebody who looks at the screen and hardly presses what does nothing: walks or runs one way, seldom stands,
-      taps the jump key now and then and holds the way in the air, and at a wall jumps on or turns round and runs.
+      taps the jump key now and then and holds the way in the air, and at a wall jumps on or back.
+    - `turns`: the same, but at a wall turns round and runs, or jumps on: who rises along a wall shows nobody which way is held.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
@@ -79,12 +80,15 @@ class Policy:
         """The action for the next frame.
 
         Args:
-            frame: what the screen shows; `keys` looks at it.
+            frame: what the screen shows; `keys` and `turns` look at it.
         """
-        if self.name == "keys" and self._at_a_wall(frame):
-            self._next = self._jump(self._way) if self._rng.random() < _ON else self._run(8 - self._way, _FAR)
+        if self.name in _ON and self._at_a_wall(frame):
+            if self._rng.random() < _ON[self.name]:
+                self._next = self._jump(self._way)
+            else:
+                self._next = self._jump(8 - self._way) if self.name == "keys" else self._run(8 - self._way, _FAR)
         if not self._next:
-            self._next = self._keys() if self.name == "keys" else self._held()
+            self._next = self._keys() if self.name in _ON else self._held()
         return self._next.pop()
 
     def _at_a_wall(self, frame: np.ndarray | None) -> bool:
