@@ -1,7 +1,7 @@
 """What buys quality in a fixed time: rate, batch, averaging and corruption of the second stage, beside its own noise.
 
     python recipes/quality.py                                      # records CoinRun, then 9 arms of 4 minutes
-    python recipes/quality.py --data DATA --test TEST --minutes 10    # as docs/studies.md has it
+    python recipes/quality.py --data DATA --test TEST --minutes 18    # time enough for actions to act
     python recipes/quality.py --smoke                              # does it run? a minute
 
 One tokenizer is trained for all arms. Three arms differ in nothing but their seed: what lies within
