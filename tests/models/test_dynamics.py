@@ -3,6 +3,7 @@ import torch
 
 from djinn.models.dynamics import corrupt_tokens, frame_mask, paper_mask
 from djinn.nn import TimeCache
+from djinn.nn.threads import torch_threads
 
 MODES = [("add", 1), ("prepend", 1), ("add", 2), ("prepend", 2)]
 
@@ -158,14 +159,13 @@ def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (3, 4, 9)), torch.randn(3, 3, 4, requires_grad=True)
     monkeypatch.setattr("djinn.nn.threads.LEAST", 1)
-    before, results = torch.get_num_threads(), []
+    results = []
     for count in (1, 2):
-        torch.set_num_threads(count)
         model.zero_grad()
         actions.grad = None
-        loss, logs = model.loss(tokens, actions, generator(3))
-        loss.backward()
+        with torch_threads(count):
+            loss, logs = model.loss(tokens, actions, generator(3))
+            loss.backward()
         results.append([loss.detach(), logs["accuracy"], actions.grad, *(p.grad for p in model.parameters())])
-    torch.set_num_threads(before)
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)

@@ -5,17 +5,14 @@ import torch
 from torch import nn
 
 from djinn.nn import threads
-from djinn.nn.threads import sum_over_clips
+from djinn.nn.threads import sum_over_clips, torch_threads
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
     monkeypatch.setattr(threads, "LEAST", 1)
-    with torch.enable_grad():
+    with torch_threads(2), torch.enable_grad():
         yield
-    torch.set_num_threads(before)
 
 
 def job(clips=5):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time as clock
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from djinn.generate.maskgit import fill_frame
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.world import World, to_uint8
 from djinn.nn import TimeCache
+from djinn.nn.threads import torch_threads
 
 
 @dataclass
@@ -236,18 +237,9 @@ class Session:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.world.device.type == "cuda")
 
-    @contextlib.contextmanager
-    def _threads(self) -> Iterator[None]:
+    def _threads(self) -> contextlib.AbstractContextManager[object]:
         """One thread for torch where another engine has the models: threads of both that wait would keep each other waiting."""
-        if isinstance(self.world.dynamics, DynamicsModel):
-            yield
-            return
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        return contextlib.nullcontext() if isinstance(self.world.dynamics, DynamicsModel) else torch_threads(1)
 
     def _wait(self) -> None:
         if self.world.device.type == "cuda":

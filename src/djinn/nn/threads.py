@@ -20,6 +20,17 @@ LEAST = 1 << 18
 """Numbers in a thread's share of what a transformer takes in; with fewer, Python takes longer than the products."""
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[int]:
+    """Lets torch split an operation over `count` threads within it; MKL has one such number for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
 def sum_over_clips(
     loss: Callable[..., tuple[Tensor, Tensor]],
     parameters: Iterable[Tensor],
@@ -42,9 +53,9 @@ def sum_over_clips(
     threads = _threads_for(clips[0])
     if threads == 1:
         return loss(*clips, *rest)
-    first, *others = (part.tensor_split(threads) for part in clips)
-    arguments = [(*own, *rest) for own in zip(*others, strict=True)] if others else [rest] * threads
-    return _SumOverClips.apply(loss, arguments, *first, *(p for p in parameters if p.requires_grad))
+    parts = list(zip(*(part.tensor_split(threads) for part in clips), strict=True))
+    arguments = [(*own, *rest) for _, *own in parts]
+    return _SumOverClips.apply(loss, arguments, *(x for x, *_ in parts), *(p for p in parameters if p.requires_grad))
 
 
 def _threads_for(x: Tensor) -> int:
@@ -85,25 +96,13 @@ class _SumOverClips(torch.autograd.Function):
 
 def _in_threads(job: Callable[[int], Any], count: int) -> list[Any]:
     """`job(0)`, `job(1)`, ... side by side, each with its share of torch's threads."""
-    with _torch_threads(max(1, torch.get_num_threads() // count)) as threads:
+    with torch_threads(max(1, torch.get_num_threads() // count)) as threads:
 
         def own(i: int) -> Any:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
+            torch.set_num_threads(threads)  # each thread has a number of its own, but for MKL
             return job(i)
 
         return list(_pool(os.getpid(), count).map(own, range(count)))
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[int]:
-    """Lets torch split an operation over `count` threads; MKL has one such number for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)
