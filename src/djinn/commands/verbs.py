@@ -49,7 +49,8 @@ def data_import(
         levels: for the game: levels to play (0:10000 by default). From 10000 on they are for testing.
         frames: for the game: how many frames to record (1,000,000 by default).
         mode: for the game: hard (the default) has all themes and monsters, easy one theme and nothing that walks.
-        policy: for the game: who plays: random (the default), random9, sticky, right or mix.
+        policy: for the game: who plays: random (the default), random9, sticky, right, mix, person, keys, turns or
+            players.
         backgrounds: for the game: draw pictures behind the level (the default is yes).
         restrict_themes: for the game: use one set of pictures instead of all (the default is no).
         seed: for the game: another seed plays in another way (the default is 0).

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys", "turns"]
+PolicyName = Literal["random", "random9", "sticky", "right", "mix", "person", "keys", "turns", "players"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 ACTION_NAMES = (
@@ -30,6 +30,11 @@ ACTION_NAMES = (
 """The 15 actions of Procgen by number; CoinRun ignores the last six."""
 
 MOVES = 9
+_OF: dict[PolicyName, tuple[tuple[PolicyName, ...], tuple[float, ...]]] = {
+    "mix": (("sticky", "right", "random9"), (0.45, 0.45, 0.1)),
+    "players": (("keys", "turns"), (0.5, 0.5)),
+}
+"""What is drawn for each recording, and how often."""
 _HOLD = {"sticky": (2, 7), "right": (2, 7), "person": (5, 12)}
 _RIGHT = {7: 0.28, 8: 0.40, 4: 0.12, 5: 0.05, 1: 0.08, 2: 0.07}
 _PERSON = {7: 0.26, 8: 0.24, 1: 0.16, 2: 0.14, 4: 0.08, 5: 0.12}
@@ -62,14 +67,15 @@ class Policy:
     - `keys`: somebody who looks at the screen and hardly presses what does nothing: walks or runs one way, seldom stands,
       taps the jump key now and then and holds the way in the air, and at a wall jumps on or back.
     - `turns`: the same, but at a wall turns round and runs, or jumps on: who rises along a wall shows nobody which way is held.
+    - `players`: for each recording `keys` or `turns`.
     - `mix`: for each recording one of `sticky` (45 %), `right` (45 %) and `random9` (10 %).
     """
 
     def __init__(self, name: PolicyName, rng: np.random.Generator) -> None:
         assert name in POLICIES
-        if name == "mix":
-            kinds: tuple[PolicyName, ...] = ("sticky", "right", "random9")
-            name = kinds[rng.choice(3, p=[0.45, 0.45, 0.1])]
+        if name in _OF:
+            kinds, shares = _OF[name]
+            name = kinds[rng.choice(len(kinds), p=shares)]
         self.name = name
         self._rng = rng
         self._next: list[int] = []
