@@ -131,6 +131,13 @@ def test_what_is_seen_to_rise_is_called_up(scroll):
     assert [a.keys[0] for a in actions[:4]] == ["ArrowUp", "ArrowRight+ArrowUp", "ArrowRight", "ArrowLeft"]
 
 
+def test_what_goes_nowhere_is_no_second_left(scroll):
+    """Walls and falls hide the move that is held; without a code that does go left the name stays."""
+    told = table([{"left": 60}, {"left": 60}, {"right": 60}])
+    assert names(propose_names(Evidence(scroll([(-2, 0), (0, 0), (2, 0)]), told, "val"))) == ["left", "stay", "right"]
+    assert names(propose_names(Evidence(scroll([(0, 0), (0, 0), (2, 0)]), told, "val"))) == ["left", "left 2", "right"]
+
+
 def test_of_several_codes_for_one_move_the_farthest_comes_first(scroll):
     """However sure the true moves are of the others: it is the key that a person will hold."""
     effects = scroll([(1, 0), (3, 0), (0, 0), (-1, 0)])

@@ -75,6 +75,14 @@ def test_prompt_shapes(make_world):
             Session(world, wrong)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_prompt_may_be_read_only(make_world):
+    """As the array of a picture of Pillow's is."""
+    picture = prompt()[0, 0]
+    picture.flags.writeable = False
+    assert Session(make_world(), picture).batch == 1
+
+
 def test_prompt_actions_are_inferred_or_given(make_world):
     world = make_world()
     frames = prompt(1, 4)

@@ -159,26 +159,35 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
             true if reach is None else replace(true, strength=reach + 1e-3 * true.strength)
             for true, reach in zip(told, far, strict=True)
         ]
-        seen = [_of_both(true, effect, reach) for true, effect, reach in zip(told, seen, far, strict=True)]
+        goes = {true.words for true, reach in zip(told, far, strict=True) if reach is not None and reach >= SHIFT_FROM}
+        seen = [
+            _of_both(true, effect, reach, true.words in goes)
+            for true, effect, reach in zip(told, seen, far, strict=True)
+        ]
     names, keys = _distinct(seen), assign_keys(seen)
     return [proposed(code, names[code], keys[code], reading.evidence) for code, reading in enumerate(seen)]
 
 
-def _of_both(true: Reading, effect: Reading, reach: float | None) -> Reading:
+def _of_both(true: Reading, effect: Reading, reach: float | None, other_goes: bool) -> Reading:
     """What true moves say, unless the picture goes up or down instead of to their side, say, or that way as well.
 
-    Left for right is no reason: true moves know better which of the two is which.
+    Left for right is no reason: true moves know better which of the two is which. A code that moves nothing is called so
+    where another one goes the way of its true moves: it is what the videos have where a wall or a fall hides the move.
 
     Args:
         true: what true moves say.
         effect: what is seen when the code is held.
         reach: how far it goes the way of the true moves, in pixels a frame.
+        other_goes: whether some code with the same true moves does go that way.
     """
     said, goes = set(true.words), set(effect.words) - {STAY}
-    elsewhere = (
-        reach is not None and reach < SHIFT_FROM and not any(set(axis) & said and set(axis) & goes for axis in AXES)
-    )
-    return effect if not said or goes > said or (goes and elsewhere) else true
+    if reach is None or reach >= SHIFT_FROM:
+        instead = False
+    elif goes:
+        instead = not any(set(axis) & said and set(axis) & goes for axis in AXES)
+    else:
+        instead = other_goes and effect.words == (STAY,)
+    return effect if not said or goes > said or instead else true
 
 
 def words_of(move: str) -> frozenset[str]:

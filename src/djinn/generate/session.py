@@ -82,7 +82,7 @@ class Session:
         self.seed = seed
         self.timings: dict[str, float] = {"dynamics": 0.0, "decode": 0.0}
         """Milliseconds that the parts of the last step took."""
-        video = torch.as_tensor(prompt)
+        video = prompt if isinstance(prompt, Tensor) else torch.tensor(prompt)  # a picture's array may be read-only
         video = video[None, None] if video.ndim == 3 else video[None] if video.ndim == 4 else video
         pixels = world.to_float(video)[:, -world.config.frames :]
         self.batch, frames = pixels.shape[:2]
