@@ -40,6 +40,27 @@ def test_keys_left_out_take_their_defaults():
     assert from_dict(StageConfig, {"lr": 1, "min_lr": 0}).lr == 1.0
 
 
+def test_spellings_that_yaml_reads_in_its_own_way(tmp_path):
+    (tmp_path / "c.yaml").write_text("compile: off\ntokenizer: {lr: 1e-3, min_lr: 1e-4}\n")
+    config = load_yaml(TrainConfig, tmp_path / "c.yaml")
+    assert (config.compile, config.tokenizer.lr, config.tokenizer.min_lr) == ("off", 1e-3, 1e-4)
+    with pytest.raises(UserError, match=r"'tokenizer\.lr' must be of type float, got 'fast'"):
+        from_dict(TrainConfig, {"tokenizer": {"lr": "fast"}})
+    with pytest.raises(UserError, match=r"'tokenizer\.minutes' must be of type float, got True"):
+        from_dict(TrainConfig, {"tokenizer": {"minutes": True}})
+
+
+def test_what_could_not_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(path, text):
+        path.write_bytes(b"")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        save_yaml(TrainConfig(), tmp_path / "config.yaml")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -93,6 +114,9 @@ def test_missing_file_is_named(tmp_path):
         lambda: QuantizerConfig(restart_below=1.0),
         lambda: QuantizerConfig(commitment=-0.1),
         lambda: WorldConfig(fps=0.0),
+        lambda: WorldConfig(fps=float("nan")),
+        lambda: WorldConfig(fps=float("inf")),
+        lambda: TrainConfig(seed=-1),
         lambda: StageConfig(warmup=-1),
         lambda: StageConfig(clip=-1.0),
         lambda: StageConfig(weight_decay=-1e-4),

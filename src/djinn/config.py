@@ -6,6 +6,7 @@ Sizes live in `WorldConfig` and are saved with a world; how it is trained lives 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -24,6 +25,24 @@ T = TypeVar("T")
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a seed that some generator would not take.
+
+    Raises:
+        UserError: it is negative or has more than 63 bits.
+    """
+    _check(0 <= seed < 2**63, f"seed must lie between 0 and 2**63 - 1, got {seed}")
+
+
+def check_fps(fps: float) -> None:
+    """Refuses a speed that no video has.
+
+    Raises:
+        UserError: it is no number, or not between 0.01 and 1,000.
+    """
+    _check(0.01 <= fps <= 1000, f"fps must lie between 0.01 and 1000 frames a second, got {fps:g}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +255,7 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         _check(self.height >= 1 and self.width >= 1, f"frame size must be positive, got {self.height}x{self.width}")
-        _check(self.fps > 0, f"fps must be positive, got {self.fps}")
+        check_fps(self.fps)
         _check(self.frames >= 2, f"frames must be at least 2, got {self.frames}")
         own, tokens = self.latent_action.patch, self.tokenizer.patch
         _check(
@@ -335,6 +354,7 @@ class TrainConfig:
     """Where metrics go besides `metrics.jsonl`."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         _check(0 < self.tokenizer_share < 1, f"tokenizer_share must lie between 0 and 1, got {self.tokenizer_share}")
 
 
@@ -410,6 +430,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)
     if origin is Literal:
+        if isinstance(value, bool) and {"on", "off"} <= set(args):
+            value = "on" if value else "off"  # YAML takes these for yes and no
         _check(value in args, f"config key '{where}' must be one of {', '.join(map(str, args))}, got {value!r}")
         return value
     if origin in (types.UnionType, typing.Union):
@@ -419,8 +441,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
         _check(len(kinds) == len(value), f"config key '{where}' must have {len(kinds)} values, got {value!r}")
         return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML takes 1e-3 for a text
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     _check(right, f"config key '{where}' must be of type {hint.__name__}, got {value!r}")
     return value
@@ -429,8 +452,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def save_yaml(config: Any, path: Path) -> None:
     """Writes a config dataclass to `path` as plain YAML, replacing the file only when all of it is written."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    temporary.replace(path)
+    try:
+        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_yaml(cls: type[T], path: Path) -> T:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from djinn.config import adjust
+from djinn.config import adjust, check_fps
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.models.world import World
@@ -52,8 +52,8 @@ def sample(
     chosen = parse_actions(actions)
     if out.suffix.lower() not in (".mp4", ".gif", ".png"):
         raise UserError(f"cannot write video to {out}: name a file that ends in .mp4, .gif or .png")
-    if fps is not None and fps <= 0:
-        raise UserError(f"fps must be positive, got {fps:g}")
+    if fps is not None:
+        check_fps(fps)
     loaded = World.from_pretrained(world, check_device(device))
     loaded.check_actions(torch.tensor(chosen))
     session = Session(

@@ -6,7 +6,7 @@ import pytest
 from films import numbered, numbers
 from PIL import Image
 
-from djinn.data.video import BrokenVideoError, fit_picture, read_video, write_video
+from djinn.data.video import BrokenVideoError, read_video, write_video
 from djinn.errors import UserError
 
 
@@ -182,9 +182,3 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         write_video(tmp_path / "a.png", numbered(3), 10)
     assert (tmp_path / "a.png").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_fit_picture():
-    picture = Image.fromarray(halves()[0])
-    assert fit_picture(picture, (10, 10))[..., 1].min() == 255
-    assert fit_picture(picture, (10, 30), "stretch")[0, 0].tolist() == [255, 0, 0]

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from films import numbered, numbers
@@ -77,6 +79,15 @@ def test_nothing_to_import(tmp_path):
     with pytest.raises(UserError, match="at least one"):
         import_videos([], tmp_path / "d", (16, 16))
     assert not (tmp_path / "d").exists()
+
+
+def test_names_that_are_no_unicode_and_a_folder_without_a_name(tmp_path, make_noise_video, monkeypatch):
+    make_noise_video("a.mp4", 12)
+    os.rename(tmp_path / "a.mp4", os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    data = import_videos([os.fsdecode(b"../caf\xe9.mp4")], ".", (16, 16))
+    assert {episode.source for episode in data.episodes} == {"caf\ufffd.mp4"}
 
 
 def test_each_file_once_and_names_told_apart(tmp_path, make_noise_video):

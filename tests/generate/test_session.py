@@ -166,6 +166,30 @@ def test_undo_at_the_beginning_stays_there(make_world):
     assert session.time == 1
 
 
+def test_a_step_that_fails_leaves_no_trace(make_world, monkeypatch):
+    world = make_world(frames=4)
+    session, other = Session(world, prompt(), seed=5), Session(world, prompt(), seed=5)
+    for game in (session, other):
+        play(game, [1, 2])
+    with monkeypatch.context() as broken:
+        broken.setattr(world.tokenizer, "decode", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            session.step(3)
+    assert session.undoable == 2
+    assert np.array_equal(play(session, [3, 4]), play(other, [3, 4]))
+    session.undo(2)
+    assert session.time == 3
+
+
+def test_seeds_that_no_generator_takes(make_world):
+    world = make_world()
+    for seed in (-1, 2**63):
+        with pytest.raises(UserError, match="seed must lie between 0 and"):
+            Session(world, prompt(), seed=seed)
+        with pytest.raises(UserError, match="seed must lie between 0 and"):
+            Session(world, prompt()).reset(seed)
+
+
 @pytest.mark.parametrize("before", [0, 9])
 def test_a_fork_goes_its_own_way(make_world, before):
     world = make_world(frames=4)

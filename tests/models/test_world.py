@@ -112,6 +112,23 @@ def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, mak
     assert (folder / "README.md").read_text() == "about"
 
 
+def test_what_people_put_into_a_world_stays(saved, make_world):
+    """Notes, a card, a folder of their own and pictures to start from; our own pictures are made anew."""
+    _, folder = saved
+    (folder / "notes.txt").write_text("mine")
+    (folder / "README.md").write_text("a card")
+    (folder / "plots" / "deep").mkdir(parents=True)
+    (folder / "plots" / "deep" / "a.csv").write_text("1")
+    (folder / "prompts").mkdir(exist_ok=True)
+    for name in ("castle.png", "77.png"):
+        Image.new("RGB", (10, 12)).save(folder / "prompts" / name)
+    make_world(seed=9).save_pretrained(folder)
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "README.md").read_text() == "a card"
+    assert (folder / "plots" / "deep" / "a.csv").read_text() == "1"
+    assert [p.name for p in (folder / "prompts").iterdir()] == ["castle.png"]
+    assert len(World.from_pretrained(folder, "cpu").prompts) == 1
+
+
 @pytest.mark.parametrize("name", ["world.new", "world.old"])
 def test_saving_spares_what_is_not_of_its_making(saved, make_world, name):
     world, folder = saved
@@ -221,6 +238,9 @@ def test_saving_refuses_a_folder_of_something_else(make_world, tmp_path):
     with pytest.raises(UserError, match=r"run is a run folder and no world: give another folder, for instance .*world"):
         make_world().save_pretrained(run)
     assert len(list(run.iterdir())) == 2
+    (run / "dataset.txt").rename(run / "thesis.tex")  # config.yaml is a common name
+    with pytest.raises(UserError, match="not empty and no world"):
+        make_world().save_pretrained(run)
     with pytest.raises(UserError, match="fp16"):
         make_world().save_pretrained(tmp_path / "w", dtype="int4")
     assert (tmp_path / "thesis.txt").read_text() == "mine"
@@ -278,6 +298,8 @@ def test_finding_a_world(saved, tmp_path, monkeypatch):
         assert find_world(name).resolve() == folder
     assert find_world(folder) == folder
     assert find_world(str(folder.parent)) == folder  # a run folder
+    shutil.copytree(folder, folder.parent.with_name(folder.parent.name + ".old"))
+    assert find_world(str(folder.parent)) == folder  # whatever the user calls his copies
     with pytest.raises(UserError, match=r"no world at .*nowhere"):
         find_world(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -318,6 +340,17 @@ def test_fit_image_crops_the_centre_and_keeps_exact_frames(make_world):
     large[:, 20:40] = 200  # the centre of the world's aspect
     assert (world.fit_image(Image.fromarray(large)) == 200).all()
     assert (world.fit_image(Image.new("RGBA", (20, 24), (9, 9, 9, 0))) == 255).all()
+
+
+def test_fit_image_keeps_the_light_and_turns_what_was_held_upright(make_world):
+    world = make_world()
+    grey = Image.fromarray(np.full((12, 10), 128 * 257, np.uint16))
+    assert (world.fit_image(grey) == 128).all()
+    lying = Image.new("RGB", (12, 10))
+    lying.paste((255, 255, 255), (0, 0, 6, 10))
+    lying.getexif()[0x0112] = 6  # the camera was turned: what is left here was above
+    fitted = world.fit_image(lying)
+    assert (fitted[:6] == 255).all() and (fitted[6:] == 0).all()
 
 
 def test_the_meta_device_costs_nothing(make_config):

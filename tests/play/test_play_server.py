@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from playing import Client, ask, connect_as, huge_png, players, until
+from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+
+from djinn.play.guard import same_host
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (100, 60)) -> bytes:
@@ -196,6 +199,24 @@ def test_pages_from_elsewhere_are_refused(server, join, origin) -> None:
     player = join(server).text("welcome")["player"]
     status, _, body = ask(server, f"/api/players/{player}/uploads", png((1, 2, 3)), Origin=origin)
     assert status == 403 and "own page" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "own"),
+    [
+        ("game.example", "https://game.example", True),  # a proxy speaks TLS, the server does not know it
+        ("game.example:443", "https://game.example", True),
+        ("game.example", "http://game.example:80", True),
+        ("game.example:8443", "https://game.example:8443", True),
+        ("game.example:8443", "https://game.example", False),
+        ("game.example", "https://game.example:8443", False),
+        ("game.example", "https://evil.example", False),
+    ],
+)
+def test_the_own_page_behind_a_proxy(host: str, origin: str, own: bool) -> None:
+    headers = [(b"host", host.encode()), (b"origin", origin.encode())]
+    scope = {"type": "websocket", "scheme": "ws", "path": "/ws", "query_string": b"", "headers": headers}
+    assert same_host(HTTPConnection(scope)) is own
 
 
 def test_a_name_that_was_made_to_point_here_is_refused(server) -> None:

@@ -1,6 +1,9 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
+from djinn.data import video
 from djinn.errors import UserError
 from djinn.play.tape import Tape, write_film
 
@@ -45,6 +48,15 @@ def test_both_films_are_bounded() -> None:
         tape.add(frame)
     assert len(tape.history) == tape.limit == 2
     assert len(tape.recorded) == 2 and not tape.recording
+
+
+@pytest.mark.parametrize(("count", "side"), [(3, 512), (3000, 128)])
+def test_a_long_film_is_not_enlarged_beyond_its_bound(tmp_path, monkeypatch, count: int, side: int) -> None:
+    shapes = set()
+    monkeypatch.setattr(video, "_write_mp4", lambda path, frames, *_: shapes.update(f.shape for f in frames))
+    monkeypatch.setattr(video, "whole_file", nullcontext)
+    write_film(tmp_path / "film.mp4", [np.zeros((64, 64, 3), np.uint8)] * count, 10)
+    assert shapes == {(side, side, 3)}
 
 
 def test_nothing_to_save_is_said(tmp_path) -> None:

@@ -104,6 +104,34 @@ def test_signals_stop_cleanly_and_the_run_goes_on_to_the_same_weights(
     assert losses[0][12] == losses[1][12]
 
 
+def test_a_signal_during_the_last_evaluation_stops_before_what_follows(tmp_path: Path) -> None:
+    stage = ToyStage(noise=0.1)
+    real = stage.evaluate
+
+    def interrupted(folder: Path, step: int) -> dict[str, float]:
+        if step == CONFIG.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(folder, step)
+
+    stage.evaluate = interrupted
+    with pytest.raises(Stopped):
+        make(tmp_path, stage).run()
+    assert weights(tmp_path)["step"] == CONFIG.steps
+    assert [r["step"] for r in read_metrics(tmp_path) if "val_figure" in r][-1] == CONFIG.steps
+
+
+def test_a_last_evaluation_that_fails_is_made_up_for(tmp_path: Path) -> None:
+    stage = ToyStage(noise=0.1)
+
+    def full(folder: Path, step: int) -> dict[str, float]:
+        raise UserError("no space left")
+
+    stage.evaluate = full
+    with pytest.raises(UserError, match="no space left"):
+        make(tmp_path, stage, eval_every=1000).run()
+    assert make(tmp_path, eval_every=1000).run()["val_figure"] == CONFIG.steps
+
+
 def test_saving_each_moment_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "plain").run()
     monkeypatch.setattr(trainer, "SAVE_SECONDS", -1.0)

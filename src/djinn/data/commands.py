@@ -46,7 +46,8 @@ def import_data(
         policy: game: who plays. `random` (default) presses any of 15 buttons each frame, `random9` any of the 9 that
             do something, `sticky` holds them for 2 to 7 frames, `right` runs and jumps to the right, `mix` does all
             of these, `person` holds each of the six moves that act for as long as a jump lasts, `keys` walks, taps the
-            jump key and sees walls, as somebody at a keyboard does.
+            jump key and sees walls, as somebody at a keyboard does, `turns` does so and turns round at walls, `players` is
+            `keys` in half of the recordings and `turns` in the others.
         backgrounds: game: draw pictures behind the level (default), or leave it black.
         restrict_themes: game: one set of pictures for ground and player.
         seed: game: another seed plays in another way (default 0).

@@ -129,11 +129,6 @@ class Loader:
         """Global batches taken so far, those before this loader included: the whole state."""
         return self._position
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Global batches until every clip was seen about once."""
-        return self._order.batches_per_epoch
-
     def __iter__(self) -> Loader:
         return self
 

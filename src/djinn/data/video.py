@@ -89,32 +89,40 @@ def duration(path: str | Path) -> float | None:
         return None
 
 
-def write_video(path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, exact: bool = False) -> None:
+def write_video(
+    path: str | Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float, *, scale: int | None = None, exact: bool = False
+) -> None:
     """Writes frames as `.mp4`, `.gif` or, side by side, as one `.png`; the file appears when it is complete.
 
     Args:
         path: file to write; its suffix chooses the format.
         frames: the frames.
         fps: frames a second.
+        scale: rows and columns that each pixel of a `.mp4` or `.gif` takes; by default as many as make small frames clear.
         exact: for `.mp4` only: keep the size and full colour (4:4:4), as good data for `djinn data import`. Browsers
-            may not play such a file; without it small frames are enlarged by a whole factor, so that pixels stay crisp.
+            may not play such a file.
 
     Raises:
         UserError: the suffix is unknown, there are no frames, or the file cannot be written.
     """
     path = Path(path)
-    writers = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
-    if path.suffix.lower() not in writers:
+    suffix = path.suffix.lower()
+    if suffix not in (".mp4", ".gif", ".png"):
         raise UserError(f"cannot write video to {path.name}: name a file that ends in .mp4, .gif or .png")
-    if exact and path.suffix.lower() != ".mp4":
+    if exact and suffix != ".mp4":
         raise UserError(f"exact is for .mp4 only, not for {path.name}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise UserError(f"a video must be uint8 (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
     with whole_file(path) as temporary:
-        if exact:
-            _write_mp4(temporary, frames, fps, exact=True)
+        if suffix == ".png":
+            _write_png(temporary, frames)
+            return
+        shown = 1 if exact else scale or -(-_CLEAR // min(frames.shape[1:3]))
+        large = (frame.repeat(shown, axis=0).repeat(shown, axis=1) for frame in frames)
+        if suffix == ".gif":
+            _write_gif(temporary, large, fps)
         else:
-            writers[path.suffix.lower()](temporary, frames, fps)
+            _write_mp4(temporary, large, fps, exact)
 
 
 @contextmanager
@@ -136,17 +144,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int = _CLEAR) -> UInt8[np.ndarray, "t kh kw 3"]:
+def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int) -> UInt8[np.ndarray, "t kh kw 3"]:
     """Repeats pixels by a whole factor until a frame has at least `least` rows and columns."""
     factor = -(-least // min(frames.shape[1:3]))
     return frames if factor <= 1 else frames.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def fit_picture(picture: Image.Image, size: tuple[int, int], fit: Fit = "crop") -> UInt8[np.ndarray, "h w 3"]:
-    """Brings a picture to `(height, width)` with an area filter; `fit` as for `read_video`."""
-    height, width = size
-    cover = _cover(picture.width, picture.height, size, fit)
-    return _centre(np.asarray(picture.convert("RGB").resize(cover, Image.Resampling.BOX)), height, width)
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -236,25 +237,25 @@ def _centre(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return picture[top : top + height, left : left + width]
 
 
-def _write_mp4(path: Path, frames: np.ndarray, fps: float, exact: bool = False) -> None:
-    if not exact:
-        frames = enlarge(frames)
-        frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, exact: bool) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv444p" if exact else "yuv420p"
         stream.gop_size = 32
         stream.options = {"crf": "16", "preset": "veryslow" if exact else "medium"}
-        for frame in frames:
+        for number, frame in enumerate(frames):
+            if not exact:  # that format has colours for two rows and columns at a time
+                frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
+            if number == 0:
+                stream.height, stream.width = frame.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
-    images = [Image.fromarray(f).quantize(256, Image.Quantize.MEDIANCUT) for f in enlarge(frames)]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=max(20, round(1000 / fps)), loop=0)
-
-
-def _write_png(path: Path, frames: np.ndarray, fps: float) -> None:
+def _write_png(path: Path, frames: np.ndarray) -> None:
     Image.fromarray(np.concatenate(list(frames), axis=1)).save(path)
+
+
+def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
+    images = (Image.fromarray(frame).quantize(256, Image.Quantize.MEDIANCUT) for frame in frames)
+    next(images).save(path, save_all=True, append_images=images, duration=max(20, round(1000 / fps)), loop=0)

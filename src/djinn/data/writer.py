@@ -59,6 +59,8 @@ class DatasetWriter:
             UserError: something is at `path` already, or it cannot be written.
         """
         self.path = Path(path)
+        if self.path.name in ("", ".."):  # of "." and the like
+            self.path = self.path.resolve()
         self.height, self.width, self.fps = height, width, fps
         self.about = about or {}
         self.frames = 0

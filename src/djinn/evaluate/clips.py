@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
-from djinn.config import SamplerConfig
+from djinn.config import SamplerConfig, check_seed
 from djinn.data.dataset import Clips, Dataset
 from djinn.errors import UserError
 from djinn.evaluate.controllability import CodeTable, Moves, code_table
@@ -95,6 +95,7 @@ def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int)
     Raises:
         UserError: the split is missing, none of its episodes is long enough, or it holds one clip only.
     """
+    check_seed(seed)
     clips = dataset.clips(split, frames, stride=frames)
     if len(clips) < count:
         clips = dataset.clips(split, frames, stride=1)

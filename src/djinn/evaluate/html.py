@@ -147,7 +147,7 @@ def _cards(figures: dict[str, Any]) -> Iterator[Html]:
     yield _card(
         "Actions in use",
         f"{use['used']} of {len(use['shares'])}" if use else None,
-        "Latent actions that occur in real videos at all. A code that is never used is a key that was never learned.",
+        "Latent actions that occur in real videos. A code that is never used is a key that was never learned.",
         f"At least {percent(use['used_from'])} of {use['transitions']:,} transitions; "
         f"as if {use['perplexity']:.1f} were used alike"
         if use

@@ -26,10 +26,15 @@ def remedies_for(verdict: str, failed: set[str], world: World) -> list[str]:
 def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
     """For each verdict what can be done, and whether it applies."""
     sizes, actions, dynamics = world.config.tokenizer, world.config.latent_action, world.config.dynamics
-    many_codes = sizes.quantizer.codes >= 1024
+    many_codes, grid = sizes.quantizer.codes >= 1024, sizes.quantizer.kind == "fsq"
     fewer_actions = (
         world.num_actions > 2,
-        f"fewer latent actions: --world.latent-action.quantizer.codes {max(2, world.num_actions // 2)}",
+        "fewer latent actions: "
+        + (
+            "fewer --world.latent-action.quantizer.levels, with codes their product and dim their number"
+            if actions.quantizer.kind == "fsq"
+            else f"--world.latent-action.quantizer.codes {max(2, world.num_actions // 2)}"
+        ),
     )
     restarts = actions.quantizer.kind == "ema"
     longer = "train longer: a new run with a higher --minutes or --steps"
@@ -40,11 +45,16 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
     return {
         "tokenizer too coarse": [
             (
-                "tokenizer_perplexity" in failed,
+                "tokenizer_perplexity" in failed and not grid,
                 "wake the tokenizer's dead codes: a new run with --world.tokenizer.quantizer.kind ema and "
                 "--world.tokenizer.quantizer.restart-below 0.3, or a lower --tokenizer.lr",
             ),
-            (not many_codes, "more codes: --world.tokenizer.quantizer.codes 1024"),
+            ("tokenizer_perplexity" in failed and grid, "a lower --tokenizer.lr"),
+            (
+                not many_codes,
+                "more codes: --world.tokenizer.quantizer."
+                + ("levels 8 5 5 5, with codes 1000 and dim 4" if grid else "codes 1024"),
+            ),
             (
                 many_codes and sizes.patch > 2,
                 f"more tokens for a frame: --world.tokenizer.patch {max(2, sizes.patch // 2)}",

@@ -44,8 +44,8 @@ class TokenScores:
 
     Every frame of a clip but the first is predicted from the true tokens of the frames before it and the action that
     was inferred to lead to it, as in play but for the past, which is real. Two ways of hiding it: `masked`, at the rates
-    of the world's training, so that some tokens of the frame help with the others (the figure that training logs, with
-    nothing corrupted); and `full_frame`, all tokens at once, which is MaskGIT's first step.
+    of the world's training, so that some tokens of the frame help with the others (with `clean_past` the figure
+    that training logs, with nothing corrupted); and `full_frame`, all tokens at once, which is MaskGIT's first step.
 
     Args:
         world: the world; clips beyond its `frames` are cut.

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from djinn.config import SamplerConfig
+from djinn.config import SamplerConfig, check_seed
 from djinn.errors import UserError
 from djinn.generate.maskgit import fill_frame
 from djinn.models.dynamics import DynamicsModel
@@ -79,6 +79,7 @@ class Session:
     ) -> None:
         self.world = world
         self.sampler = sampler or world.config.sampler
+        check_seed(seed)
         self.seed = seed
         self.timings: dict[str, float] = {"dynamics": 0.0, "decode": 0.0}
         """Milliseconds that the parts of the last step took."""
@@ -138,7 +139,9 @@ class Session:
         Args:
             seed: a new seed; the old one by default, so that the same actions give the same frames again.
         """
-        self.seed = self.seed if seed is None else seed
+        if seed is not None:
+            check_seed(seed)
+            self.seed = seed
         world, device = self.world, self.world.device
         self._generator = torch.Generator(device).manual_seed(self.seed)
         self._dynamics = TimeCache(world.config.frames)
@@ -171,14 +174,7 @@ class Session:
         self.world.check_actions(chosen)
         action = self.world.action_vectors[chosen.to(self.world.device)]
         time = self._state.time
-        self._undo.append(
-            _Undo(
-                self._state,
-                self._generator.get_state(),
-                self._dynamics.snapshot(time),
-                self._decoder.snapshot(time),
-            )
-        )
+        before = self._snapshot() if self._undo.maxlen else None
         started = clock.perf_counter()
         with self._precision(), self._threads():
             tokens = self._next_tokens(action)
@@ -187,6 +183,8 @@ class Session:
             pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
             frame = to_uint8(pixels[:, 0]).cpu().numpy()
         self._state = _State(time + 1, tokens, action, frame)
+        if before is not None:
+            self._undo.append(before)
         ended = clock.perf_counter()
         self.timings = {"dynamics": (between - started) * 1e3, "decode": (ended - between) * 1e3}
         return frame
@@ -221,6 +219,13 @@ class Session:
                 self._dynamics.restore(time, last.dynamics)
                 self._decoder.restore(time, last.decoder)
         return self.frame
+
+    def _snapshot(self) -> _Undo:
+        """What a step is about to write over."""
+        time = self._state.time
+        return _Undo(
+            self._state, self._generator.get_state(), self._dynamics.snapshot(time), self._decoder.snapshot(time)
+        )
 
     def fork(self) -> Session:
         """A copy that goes its own way from here; with the same actions it makes the same frames."""

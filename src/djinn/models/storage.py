@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ SHIPPED = Path(__file__).parent.parent / "worlds"
 """Worlds that come with the package, found by name."""
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LATENT_ACTION = "latent_action."
+PARTS = ("config.yaml", "model.safetensors", "latent_action.safetensors", "actions.yaml", "README.md", "prompts")
+"""What a world folder holds."""
 MARK = ".djinn-saving"
 """File in the folders that `save_world` puts beside its target: by it they are told from a folder of the user's."""
 
@@ -42,9 +45,9 @@ def find_world(path_or_name: str | Path) -> Path:
     """
     path = Path(path_or_name)
     for folder in (path, path / "world", SHIPPED / str(path_or_name)):
-        for candidate in (folder, _old(folder)):  # the old one is all there is if a save was killed between two renames
-            if (candidate / "model.safetensors").is_file():
-                return candidate
+        candidate = folder if folder.exists() else _old(folder)  # a save was killed between two renames
+        if (candidate / "model.safetensors").is_file():
+            return candidate
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/model.safetensors"))
     names = f"; shipped worlds: {', '.join(shipped)}" if shipped else ""
     if (path / "config.yaml").is_file():
@@ -94,8 +97,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
             (fresh / "prompts").mkdir()
         for i, prompt in enumerate(world.prompts):
             Image.fromarray(prompt).save(fresh / "prompts" / f"{i:02}.png")
-        if (folder / "README.md").is_file():  # the world's card is written by people
-            shutil.copy2(folder / "README.md", fresh / "README.md")
+        _carry_over(folder, fresh)
         if folder.exists():
             _mark(folder)
     except BaseException as error:
@@ -115,6 +117,20 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
     finally:
         _unmark(folder)  # the new world, or the older one where that failed: neither is ours to remove
     _remove(old)
+
+
+def _carry_over(folder: Path, fresh: Path) -> None:
+    """Copies what people have put into a world folder: its card, notes, and pictures of their own to start from."""
+    ours = {*PARTS, MARK} - {"README.md"}
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in ours and path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, fresh / path.name, symlinks=True)
+        elif path.name not in ours:
+            shutil.copy2(path, fresh / path.name, follow_symlinks=False)
+    for path in (folder / "prompts").glob("*"):
+        if not re.fullmatch(r"\d\d\.png", path.name) and path.is_file():
+            (fresh / "prompts").mkdir(exist_ok=True)
+            shutil.copy2(path, fresh / "prompts" / path.name)
 
 
 def _mark(folder: Path) -> None:
@@ -155,7 +171,8 @@ def _refuse_other(folder: Path) -> None:
         raise UserError(f"{folder} is a file and no world: give another folder")
     if (folder / "dataset.txt").exists():
         raise UserError(f"{folder} is a run folder and no world: give another folder, for instance {folder / 'world'}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+    whole = all((folder / name).is_file() for name in ("config.yaml", "model.safetensors"))
+    if folder.exists() and any(folder.iterdir()) and not whole:
         raise UserError(f"{folder} is not empty and no world: give another folder")
 
 

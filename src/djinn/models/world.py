@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from djinn.config import WorldConfig
@@ -172,8 +172,11 @@ class World(nn.Module):
     def fit_image(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         """Makes any picture a prompt: crops its centre to the world's aspect and resizes it by area.
 
-        Transparent parts become white, as paper is under a sketch.
+        It is turned as its camera was held. Transparent parts become white, as paper is under a sketch.
         """
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits, of which the lower ones are lost
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
         if image.mode not in ("RGB", "L"):
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

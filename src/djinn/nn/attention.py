@@ -20,7 +20,7 @@ MAX_SDPA_BATCH = 65_535
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False) -> Tensor:
-    """Attention of unit-length queries and keys `(batch, heads, length, width)`, chunked so that the batch is legal on CUDA.
+    """Attention of queries and keys of a learned length, `(batch, heads, length, width)`; chunked so that CUDA takes the batch.
 
     Scores are multiplied by the root of the width, so that they start in its usual range; `bias` is added to them.
     """

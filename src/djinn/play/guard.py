@@ -41,26 +41,28 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 def same_host(connection: HTTPConnection) -> bool:
     """Whether a request comes from the server's own page.
 
-    A browser says in `Origin` whose page asks: host and port must be those that were asked. A program that is no
-    browser sends no `Origin` and is let in from this machine only.
+    A browser says in `Origin` whose page asks: host and port must be those that were asked. Where a proxy speaks TLS in
+    front of the server, the page's scheme is not the server's, so a host without a port is that of either. A program that is
+    no browser sends no `Origin` and is let in from this machine only.
     """
     origin = connection.headers.get("origin")
     if origin is None:
         return connection.client is not None and is_loopback(connection.client.host)
-    asked = _host_and_port(f"//{connection.headers.get('host', '')}", connection.url.scheme)
-    return asked is not None and _host_and_port(origin, "") == asked
+    page, asked = _host_and_port(origin), _host_and_port(f"//{connection.headers.get('host', '')}")
+    if page is None or asked is None or page[0] != asked[0]:
+        return False
+    return page[1] == asked[1] or {page[1], asked[1]} <= {None, 80, 443}
 
 
-def _host_and_port(address: str, scheme: str) -> tuple[str, int] | None:
+def _host_and_port(address: str) -> tuple[str, int | None] | None:
+    """Both in lower case; the port is None where none is named."""
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
         return None
     host = (parts.hostname or "").removesuffix(".")
-    if not host:
-        return None
-    return host, port or (443 if (parts.scheme or scheme) in ("https", "wss") else 80)
+    return (host, port) if host else None
 
 
 class Guard:
@@ -109,7 +111,7 @@ class Guard:
 
     def _knows(self, header: str) -> bool:
         """Whether a `Host` header names this server."""
-        asked = _host_and_port(f"//{header}", "")
+        asked = _host_and_port(f"//{header}")
         if asked is None:
             return False
         host = asked[0]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from djinn.errors import UserError
 
@@ -47,7 +47,7 @@ def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
     try:
         if image.format == "JPEG":
             image.draft("RGB", (1024, 1024))
-        return np.asarray(fit(_plain(ImageOps.exif_transpose(image))))
+        return np.asarray(fit(image))
     except UserError:
         raise
     except Exception:
@@ -76,10 +76,3 @@ def _too_many_pixels(width: int = 0, height: int = 0) -> str:
     size = f"{width} by {height} is {width * height / 1e6:.0f} megapixels; " if width else ""
     most = MOST_PIXELS // 1_000_000
     return f"This picture has too many pixels: {size}at most {most} megapixels are taken, so make it smaller first."
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Brings 16 bits a channel down to 8; all else is left to `fit`."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image

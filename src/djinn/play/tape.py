@@ -97,5 +97,4 @@ def write_film(path: Path, frames: list[np.ndarray], fps: float) -> None:
     scale = max(1, FILM_SIDE // max(video.shape[1:3]))
     while scale > 1 and video.nbytes * scale * scale > MOST_FILM_BYTES:
         scale -= 1
-    video = video.repeat(scale, axis=1).repeat(scale, axis=2)
-    write_video(path, video, fps)
+    write_video(path, video, fps, scale=scale)

@@ -26,7 +26,8 @@ FREE_KEYS = (
     "sampler",
     "fps",
 )
-"""Config keys, wherever they stand, that a continued run may change: none of them changes what a step computes."""
+"""Config keys, wherever they stand, that a continued run may change: none of them changes what a step computes,
+but for the rate, which goes by the share of `steps` or `minutes` that is done."""
 
 
 def checkpoint_path(run: Path, stage: str) -> Path:

@@ -52,18 +52,20 @@ def diagnose_world(figures: dict[str, float], actions: int, step: int, share: fl
     return None
 
 
-def diagnose_tokenizer(figures: dict[str, float], codes: int, step: int, share: float) -> str | None:
+def diagnose_tokenizer(figures: dict[str, float], codes: int, step: int, share: float, kind: str = "ema") -> str | None:
     """A warning where hardly any code of the tokenizer is in use, else None; arguments as of `diagnose_world`."""
     if step < EARLIEST_STEP or share < EARLIEST_SHARE:
         return None
     perplexity = figures["val_perplexity"]
     if perplexity >= max(2.0, codes / 100):
         return None
+    learned = (
+        "--world.tokenizer.quantizer.kind ema and a higher --world.tokenizer.quantizer.restart-below (for instance 0.3), "
+        "a lower --tokenizer.lr, or another --world.tokenizer.quantizer.commitment"
+    )
     return (
         f"the tokenizer's codebook has collapsed: at step {step} it works as if it had {perplexity:.1f} of its {codes} "
-        "codes; start a new run with --world.tokenizer.quantizer.kind ema and a higher "
-        "--world.tokenizer.quantizer.restart-below (for instance 0.3), a lower --tokenizer.lr, "
-        "or another --world.tokenizer.quantizer.commitment"
+        f"codes; start a new run with {'a lower --tokenizer.lr' if kind == 'fsq' else learned}"
     )
 
 

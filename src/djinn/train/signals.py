@@ -52,6 +52,9 @@ class StopSignals:
 def command_line() -> str:
     """The command that started this program, to be typed again."""
     program = Path(sys.argv[0])
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        count = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+        return shlex.join(["torchrun", "--nproc-per-node", count, "-m", "djinn", *sys.argv[1:]])
     if program.name in ("djinn", "__main__.py"):
         return shlex.join(["djinn", *sys.argv[1:]])
     return shlex.join(["python", *sys.argv])

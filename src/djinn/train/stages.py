@@ -61,6 +61,7 @@ class TokenizerStage:
         self.device = device
         self.val = val
         self.codes = config.world.tokenizer.quantizer.codes
+        self.kind = config.world.tokenizer.quantizer.kind
         self._use = Histogram()
 
     @property
@@ -111,7 +112,7 @@ class TokenizerStage:
 
     def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
         """See `djinn.train.diagnose`."""
-        return diagnose_tokenizer(figures, self.codes, step, share)
+        return diagnose_tokenizer(figures, self.codes, step, share, self.kind)
 
     def export(self, folder: Path) -> None:
         """A tokenizer alone is nothing to play; its checkpoint is what the next stage takes."""

@@ -169,22 +169,27 @@ class Trainer:
         self.stage.module.train()
         while True:
             received, self.seconds = self.ranks.agree(signals.received, time.monotonic() - self._began)
-            if received:
-                self._stop(received)
             if self.finished:
                 break
+            if received:
+                self._stop(received)
             self._train_step(next(batches))
             if self.step % self.config.log_every == 0:
                 self._log()
             self._show_progress()
             if self.step % self.config.eval_every == 0 and self.step < self.config.steps:
                 self._evaluate()
+            if self.finished:
+                continue  # saved when it has been evaluated, so that an evaluation that fails is made up for
             if self.step % self.config.save_every == 0 or self._save_is_due():
                 self.save()
         self._log()
         self._evaluate()
         self.save()
         self._write({"seconds": self.seconds, "peak_memory_mb": peak_memory_mb(self.device)})
+        received, _ = self.ranks.agree(signals.received, self.seconds)
+        if received:
+            self._stop(received)
         self.ranks.wait()
 
     def _train_step(self, batch: LoaderBatch) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 from tqdm import tqdm
 
+from djinn.config import check_fps, check_seed
 from djinn.data import splits
 from djinn.data.dataset import Dataset
 from djinn.data.importers.policies import ACTION_NAMES, Policy, PolicyName
@@ -75,7 +76,7 @@ def record(
         UserError: the game is not installed, a number makes no sense, or `out` cannot be written.
     """
     game = game or CoinRun()
-    _check(levels, frames, fps, workers)
+    _check(levels, frames, fps, game.seed, workers)
     version = load_game().version
     count = max(1, min(len(levels), frames // MIN_PER_LEVEL))
     chosen = [levels[i * len(levels) // count] for i in range(count)]
@@ -206,13 +207,13 @@ def _play(job: tuple[int, int, CoinRun]) -> tuple[int, list[Recording]]:
     return job[0], play_level(*job)
 
 
-def _check(levels: range, frames: int, fps: float, workers: int) -> None:
+def _check(levels: range, frames: int, fps: float, seed: int, workers: int) -> None:
     if len(levels) == 0 or levels.start < 0 or levels.step != 1:
         raise UserError(f"levels must be FIRST:END with 0 <= FIRST < END, got {levels.start}:{levels.stop}")
     if frames < MIN_EPISODE:
         raise UserError(f"frames must be at least {MIN_EPISODE}, got {frames}")
-    if fps <= 0:
-        raise UserError(f"fps must be positive, got {fps}")
+    check_fps(fps)
+    check_seed(seed)
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
 

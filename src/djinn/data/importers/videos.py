@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from djinn.config import check_fps
 from djinn.data import splits
 from djinn.data.dataset import Dataset
 from djinn.data.video import VIDEO_SUFFIXES, BrokenVideoError, Fit, duration, read_video
@@ -56,8 +58,7 @@ def import_videos(
     Raises:
         UserError: a source does not exist, a named file cannot be read, nothing is left, or `out` cannot be written.
     """
-    if fps <= 0:
-        raise UserError(f"fps must be positive, got {fps}")
+    check_fps(fps)
     files = find_videos(sources)
     names = [f.name for f in files]
     split = dict(zip(names, splits.assign(names, val=VAL, test=TEST), strict=True))
@@ -118,7 +119,7 @@ def find_videos(sources: Sequence[str | Path]) -> list[VideoFile]:
         for path, name, named in found:
             if path.resolve() in files:
                 continue
-            unique = name if name not in taken else path.as_posix()
+            unique = os.fsencode(name if name not in taken else path.as_posix()).decode("utf-8", "replace")
             taken.add(unique)
             files[path.resolve()] = VideoFile(path, unique, named)
     if not files:
