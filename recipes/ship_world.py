@@ -3,7 +3,7 @@
     python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
 
 Pictures are taken from the middle of episodes of TEST, the levels that training has not seen; of those tried, the ones from
-which one can walk both ways and jump are kept, for a start at a wall or in the air shows little.
+which the arrow keys lead both ways and up are kept, for a start at a wall or in the air shows little.
 Names come from the held-out part of DATASET and its true actions. The figures in the card are those of RESULTS, which
 `recipes/coinrun.py` writes, or `djinn eval RUN TEST --json results.json`. What it was trained on is in those of the recipe;
 otherwise say it with `--compute "two CPU cores"`.
@@ -74,8 +74,8 @@ def ship(args: argparse.Namespace) -> None:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     world, data, test = World.from_pretrained(args.run, device), Dataset.open(args.dataset), Dataset.open(args.test)
     check(figures, data, test)
-    world.prompts = pictures(world, test)
     actions = name_actions(world, data, prompts=64)
+    world.prompts = pictures(world, test, actions)
     out = WORLDS / args.name
     world.save_pretrained(out)
     save_actions(out, actions)
@@ -105,8 +105,8 @@ def check(figures: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
             )
 
 
-def pictures(world: World, test: Dataset) -> list[np.ndarray]:
-    """Frames of unseen levels from which one can walk both ways and jump.
+def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.ndarray]:
+    """Frames of unseen levels from which the arrow keys lead both ways and up; any action counts for an arrow that none has.
 
     Raises:
         UserError: no episode is long enough.
@@ -117,9 +117,14 @@ def pictures(world: World, test: Dataset) -> list[np.ndarray]:
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
     effects = measure_effects(world, frames[:, None], frames=6)
-    left, right = effects.shifts[..., 0].max(axis=0), -effects.shifts[..., 0].min(axis=0)
-    rise = effects.shifts[..., 1].max(axis=0)  # in the air none jumps, at a wall none walks
-    moving = left.clip(0, 1) * right.clip(0, 1) * rise.clip(0, 3)
+
+    def scene(key: str, axis: int, sign: int) -> np.ndarray:
+        """How far the scene moves as it should under a key, in pixels a frame, from each picture."""
+        codes = [action.code for action in actions if key in action.keys] or list(range(world.num_actions))
+        return (sign * effects.shifts[codes, :, axis]).max(axis=0)
+
+    left, right, rise = scene("ArrowLeft", 0, 1), scene("ArrowRight", 0, -1), scene("ArrowUp", 1, 1)
+    moving = left.clip(0, 1) * right.clip(0, 1) * rise.clip(0, 3)  # in the air none jumps, at a wall none walks
     best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
     return [frames[i] for i in best]
 

@@ -147,6 +147,14 @@ def test_of_several_codes_for_one_move_the_farthest_comes_first(scroll):
     assert [list(action.keys) for action in actions] == [[], ["ArrowRight"], [], ["ArrowLeft"]]
 
 
+def test_of_two_codes_the_one_that_does_only_that_comes_first(scroll):
+    """The fast one also rises from half of the prompts: not what a person expects of the right arrow."""
+    low, high = (scroll([(3, y), (2, 0), (0, 0), (-2, 0)]).frames for y in (0, -3))
+    effects = effects_of(np.concatenate([low[:, :7], high[:, 7:]], axis=1))
+    told = table([{"right": 60}, {"right": 60}, {"none": 60}, {"left": 60}])
+    assert names(propose_names(Evidence(effects, told, "val"))) == ["right 2", "right", "stay", "left"]
+
+
 def test_arrows_go_to_those_who_do_one_thing():
     keys = assign_keys(
         [

@@ -145,7 +145,8 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
 
     A code is called what the true moves say where these are clear, else what its effect says, else `action i`; but what rises
     is called `up`, even if those who rise in the videos hold a side, too (`_of_both`). Of several codes with one name the one
-    that goes farthest that way has it plain and the next ones are `right 2`, `right 3`. The first code of each direction gets
+    that goes farthest that way, and from most prompts no other way as well, has it plain and the next ones are `right 2`,
+    `right 3`. The first code of each direction gets
     its arrow key, and a key is given once.
 
     Args:
@@ -154,10 +155,11 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
     seen = read_effects(evidence.effects)
     if evidence.table is not None:
         told = read_table(evidence.table, evidence.split)
-        far = _reach(evidence.effects, [true.words for true in told])
+        words = [true.words for true in told]
+        far, straight = _reach(evidence.effects, words), _straight(evidence.effects, words)
         told = [
-            true if reach is None else replace(true, strength=reach + 1e-3 * true.strength)
-            for true, reach in zip(told, far, strict=True)
+            true if reach is None else replace(true, strength=reach * share + 1e-3 * true.strength)
+            for true, reach, share in zip(told, far, straight, strict=True)
         ]
         goes = {true.words for true, reach in zip(told, far, strict=True) if reach is not None and reach >= SHIFT_FROM}
         seen = [
@@ -330,6 +332,19 @@ def _reach(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float | N
         along = [float(own[axis] * sign) for axis, sign in (ways[word] for word in said if word in ways)]
         reach.append(max(0.0, min(along)) if along else None)
     return reach
+
+
+def _straight(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float]:
+    """Share of prompts from which each code goes the way of its words alone: not up or down as well if they say a side.
+
+    What most codes do from the same prompt, as falling, does not count.
+    """
+    motion, least, _ = _steered(effects)
+    stray = np.minimum(np.abs(motion - np.median(motion, axis=0)), np.abs(motion)) >= least
+    said = [[any(word in axis for word in own) for axis in (AXES[0], (*AXES[1], "jump"))] for own in words]
+    return [
+        float(1 - (by_axis & ~np.array(axes)).any(axis=-1).mean()) for by_axis, axes in zip(stray, said, strict=True)
+    ]
 
 
 def _ordered(words: Iterable[str]) -> tuple[str, ...]:
