@@ -33,16 +33,14 @@ def test_keys_move_the_scene_as_they_are_named():
     """The camera follows the player: the scene goes left as he goes right, and down as he jumps."""
     world = coinrun()
     effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
-    code = {name: world.action_names.index(name) for name in ("right", "left", "up", "right + up", "stay")}
+    code = {name: world.action_names.index(name) for name in ("right", "left", "up", "stay")}
     keys = {name: world.action_keys[code[name]] for name in code}
     assert keys["right"] == ["ArrowRight"] and keys["left"] == ["ArrowLeft"] and "ArrowUp" in keys["up"]
     dx, dy = effects.shifts[..., 0], effects.shifts[..., 1]
 
     def moves(shift: np.ndarray) -> bool:
-        """From half of the pictures or more as named (in others a wall is in the way), and from none against it."""
-        return (shift > 0.25).mean() >= 0.5 and not (shift < -0.25).any()
+        """From all pictures but one at most as named, and from none against it."""
+        return (shift > 0.25).mean() > 0.9 and not (shift < -0.25).any()
 
-    assert moves(-dx[code["right"]]) and moves(dx[code["left"]])
-    assert moves(dy[code["right + up"]])
-    assert (-dx[code["right + up"]] > 0.25).mean() > 0.75  # who runs to the left in a picture flies on
-    assert moves(dy[code["up"]]) and (np.abs(dx[code["stay"]]) < 0.25).mean() >= 0.75
+    assert moves(-dx[code["right"]]) and moves(dx[code["left"]]) and moves(dy[code["up"]])
+    assert (np.abs(dx[code["stay"]]) < 0.25).mean() > 0.75
