@@ -1,6 +1,6 @@
-"""What buys quality in a fixed time: rate, batch, averaging, corruption and memory of the second stage, beside its own noise.
+"""What buys quality in a fixed time: rate, batch, averaging and corruption of the second stage, beside its own noise.
 
-    python recipes/quality.py                                      # records CoinRun, then 10 arms of 4 minutes
+    python recipes/quality.py                                      # records CoinRun, then 9 arms of 4 minutes
     python recipes/quality.py --data DATA --test TEST --minutes 18    # time enough for actions to act
     python recipes/quality.py --smoke                              # does it run? a minute
 
@@ -23,7 +23,6 @@ STUDY = Study(
         Arm("EMA 0.99", {"dynamics.ema": 0.99}),
         Arm("corrupt 0.3", {"world.dynamics.corrupt": 0.3}),
         Arm("seed 2", {"seed": 2}),
-        Arm("16 frames, batch 4", {"world.frames": 16, "dynamics.batch": 4}),
     ),
     paper=(
         "The paper trains dynamics and latent actions at 3e-5 (Table 9) and prints no figures for other rates; its loss falls "

@@ -64,6 +64,12 @@ def test_help_lists_every_verb_without_importing_torch():
         assert text in done.stdout
 
 
+def test_training_playing_and_measuring_need_no_video_library():
+    """As on a machine where nothing can be installed."""
+    code = "import sys; sys.modules['av'] = None; import djinn.train.run, djinn.generate, djinn.evaluate.commands, djinn.bench"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_verb_has_a_command():
     assert set(commands.COMMANDS) == set(VERBS)
 

@@ -174,7 +174,7 @@ def test_what_cannot_be_written(tmp_path):
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_text("old")
 
-    def full(path, frames, fps):
+    def full(path, frames):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 

@@ -81,13 +81,15 @@ def test_nothing_to_import(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
-def test_names_that_are_no_unicode_and_a_folder_without_a_name(tmp_path, make_noise_video, monkeypatch):
+def test_names_that_are_no_unicode_and_a_folder_without_a_name(tmp_path, make_noise_video):
     make_noise_video("a.mp4", 12)
-    os.rename(tmp_path / "a.mp4", os.fsencode(tmp_path) + b"/caf\xe9.mp4")
-    (tmp_path / "out").mkdir()
-    monkeypatch.chdir(tmp_path / "out")
-    data = import_videos([os.fsdecode(b"../caf\xe9.mp4")], ".", (16, 16))
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    os.rename(tmp_path / "a.mp4", odd)
+    data = import_videos([odd], tmp_path / "d", (16, 16))
     assert {episode.source for episode in data.episodes} == {"caf\ufffd.mp4"}
+    for nameless in (".", ".."):
+        with pytest.raises(UserError, match="has no name of its own: name a folder"):
+            import_videos([odd], nameless, (16, 16))
 
 
 def test_each_file_once_and_names_told_apart(tmp_path, make_noise_video):

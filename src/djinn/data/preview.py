@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from djinn.data.dataset import Dataset
-from djinn.data.video import enlarge, whole_file
+from djinn.data.video import enlarge
+from djinn.disk import whole_file
 from djinn.errors import UserError
 
 

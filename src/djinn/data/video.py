@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -17,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from PIL import Image
 
+from djinn.disk import whole_file
 from djinn.errors import UserError
 
 Fit = Literal["crop", "stretch"]
@@ -113,35 +112,18 @@ def write_video(
         raise UserError(f"exact is for .mp4 only, not for {path.name}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise UserError(f"a video must be uint8 (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
+    shown = 1 if exact else scale or -(-_CLEAR // min(frames.shape[1:3]))
+    large = (frame.repeat(shown, axis=0).repeat(shown, axis=1) for frame in frames)
     with whole_file(path) as temporary:
         if suffix == ".png":
             _write_png(temporary, frames)
-            return
-        shown = 1 if exact else scale or -(-_CLEAR // min(frames.shape[1:3]))
-        large = (frame.repeat(shown, axis=0).repeat(shown, axis=1) for frame in frames)
-        if suffix == ".gif":
+        elif suffix == ".gif":
             _write_gif(temporary, large, fps)
         else:
-            _write_mp4(temporary, large, fps, exact)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, which takes the place of `path` when all went well and is removed if not.
-
-    Raises:
-        UserError: the file cannot be written, for instance because the disk is full.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, av.error.FFmpegError) as error:
-        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+            try:
+                _write_mp4(temporary, large, fps, exact)
+            except av.error.FFmpegError as error:
+                raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int) -> UInt8[np.ndarray, "t kh kw 3"]:

@@ -59,8 +59,8 @@ class DatasetWriter:
             UserError: something is at `path` already, or it cannot be written.
         """
         self.path = Path(path)
-        if self.path.name in ("", ".."):  # of "." and the like
-            self.path = self.path.resolve()
+        if self.path.name in ("", ".."):
+            raise UserError(f"{path} has no name of its own: name a folder to make, for instance data/mine")
         self.height, self.width, self.fps = height, width, fps
         self.about = about or {}
         self.frames = 0

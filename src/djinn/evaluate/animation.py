@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from djinn.data.video import write_video
 from djinn.errors import UserError
 from djinn.evaluate.effects import Effects
 from djinn.evaluate.picture import INK, PAPER, Row, grid, save_png
@@ -118,6 +117,8 @@ def save_action_grid(
     Raises:
         UserError: the ending is another, or the file cannot be written.
     """
+    from djinn.data.video import write_video  # measuring alone needs no video library
+
     path, frames = Path(path), effects.frames
     if path.suffix.lower() not in (".gif", ".png"):
         raise UserError(f"an action grid is a .gif or a .png file, got {path.name}")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from djinn.data.video import whole_file
+from djinn.disk import whole_file
 from djinn.evaluate import html_actions, html_quality
 from djinn.evaluate.charts import require_plot
 from djinn.evaluate.clips import Shown

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from djinn.data.video import whole_file
+from djinn.disk import whole_file
 from djinn.evaluate.clips import Shown
 
 _TILE = 96

@@ -14,7 +14,7 @@ from tqdm import tqdm
 import djinn
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
-from djinn.data.video import whole_file
+from djinn.disk import whole_file
 from djinn.errors import UserError
 from djinn.evaluate.charts import require_plot
 from djinn.evaluate.clips import (

@@ -176,12 +176,17 @@ class Session:
         time = self._state.time
         before = self._snapshot() if self._undo.maxlen else None
         started = clock.perf_counter()
-        with self._precision(), self._threads():
-            tokens = self._next_tokens(action)
-            self._wait()
-            between = clock.perf_counter()
-            pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
-            frame = to_uint8(pixels[:, 0]).cpu().numpy()
+        try:
+            with self._precision(), self._threads():
+                tokens = self._next_tokens(action)
+                self._wait()
+                between = clock.perf_counter()
+                pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
+                frame = to_uint8(pixels[:, 0]).cpu().numpy()
+        except BaseException:
+            if before is not None:
+                self._restore(before)
+            raise
         self._state = _State(time + 1, tokens, action, frame)
         if before is not None:
             self._undo.append(before)
@@ -212,12 +217,7 @@ class Session:
         """Takes back the last `n` steps, or as many as are kept; the same actions then give the same frames again."""
         with torch.inference_mode():
             for _ in range(min(n, len(self._undo))):
-                last = self._undo.pop()
-                time = last.state.time
-                self._state = last.state
-                self._generator.set_state(last.generator)
-                self._dynamics.restore(time, last.dynamics)
-                self._decoder.restore(time, last.decoder)
+                self._restore(self._undo.pop())
         return self.frame
 
     def _snapshot(self) -> _Undo:
@@ -226,6 +226,14 @@ class Session:
         return _Undo(
             self._state, self._generator.get_state(), self._dynamics.snapshot(time), self._decoder.snapshot(time)
         )
+
+    def _restore(self, before: _Undo) -> None:
+        """Takes back what a step has written."""
+        time = before.state.time
+        self._state = before.state
+        self._generator.set_state(before.generator)
+        self._dynamics.restore(time, before.dynamics)
+        self._decoder.restore(time, before.decoder)
 
     def fork(self) -> Session:
         """A copy that goes its own way from here; with the same actions it makes the same frames."""

@@ -171,8 +171,8 @@ def _refuse_other(folder: Path) -> None:
         raise UserError(f"{folder} is a file and no world: give another folder")
     if (folder / "dataset.txt").exists():
         raise UserError(f"{folder} is a run folder and no world: give another folder, for instance {folder / 'world'}")
-    whole = all((folder / name).is_file() for name in ("config.yaml", "model.safetensors"))
-    if folder.exists() and any(folder.iterdir()) and not whole:
+    ours = (folder / "config.yaml").is_file() and any((folder / name).is_file() for name in PARTS[1:4])
+    if folder.exists() and any(folder.iterdir()) and not ours:
         raise UserError(f"{folder} is not empty and no world: give another folder")
 
 

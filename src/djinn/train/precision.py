@@ -25,6 +25,7 @@ def compile_blocks(module: nn.Module, device: torch.device, when: Literal["auto"
     """
     asked = when == "on" or (when == "auto" and device.type == "cuda")
     if asked:
+        torch._dynamo.config.recompile_limit = 32  # blocks of all models share their code, and each size is compiled
         for block in module.modules():
             if isinstance(block, STBlock | SpaceTimeBlock):
                 block.compile()

@@ -341,7 +341,7 @@ class Trainer:
             self._export()
 
     def _state(self) -> dict[str, Any]:
-        random = {"cpu": torch.get_rng_state(), "stage": self.generator.get_state()}
+        random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
@@ -375,7 +375,6 @@ class Trainer:
         self.step, self.seconds, self._saved_step = state["step"], state["seconds"], state["step"]
         if self.ranks.first:
             torch.set_rng_state(state["random"]["cpu"])
-            self.generator.set_state(state["random"]["stage"])
             if self.device.type == "cuda" and "cuda" in state["random"]:
                 torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
             self.metrics.rewind(self.stage.name, self.step)
