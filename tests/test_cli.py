@@ -299,6 +299,13 @@ def test_sample_writes_a_film(world, image, tmp_path, kind, frames, capsys):
         assert sum(1 for _ in container.decode(video=0)) == frames
 
 
+def test_sample_spares_the_picture_it_starts_from(world, image, capsys):
+    before = image.read_bytes()
+    with pytest.raises(SystemExit):
+        main(["sample", str(world), "--image", str(image), "--actions", "0", "--out", str(image)])
+    assert "is the picture to start from" in capsys.readouterr().err and image.read_bytes() == before
+
+
 def test_sample_is_reproducible(world, image, tmp_path):
     def film(name, seed):
         out = tmp_path / name

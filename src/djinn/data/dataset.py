@@ -135,7 +135,9 @@ class Dataset:
             raise UserError(f"clips need at least 1 frame and a stride of at least 1, got {frames} and {stride}")
         if split not in self.splits:
             has = ", ".join(self.splits) or "none"
-            raise UserError(f"data set {self.path} has no split '{split}' (it has: {has}): import more files or levels")
+            raise UserError(
+                f"data set {self.path} has no split '{split}' (it has: {has}): name another one, or import more files or levels"
+            )
         episodes = [e for e in self.episodes if e.split == split]
         longest = max(e.length for e in episodes)
         if longest < frames:

@@ -19,7 +19,10 @@ from djinn.disk import whole_file
 from djinn.errors import UserError
 
 Fit = Literal["crop", "stretch"]
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
+)
 _LONGEST_HOLD = 10.0
 """Seconds that one frame may be shown; a longer gap between timestamps is taken as a jump of the clock."""
 _MISSING = 1.0
@@ -63,7 +66,7 @@ def read_video(
         raise UserError(f"no video file at {path}")
     count = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = _video_stream(container, path)
             aspect = float(stream.sample_aspect_ratio or 1)
             scaler = VideoReformatter()
@@ -82,7 +85,7 @@ def read_video(
 def duration(path: str | Path) -> float | None:
     """Seconds that a video file says it lasts; None where it does not say or cannot be opened."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             return None if container.duration is None else container.duration / av.time_base
     except (av.error.FFmpegError, OSError):
         return None

@@ -237,5 +237,5 @@ def _load_prompt(world: World, path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             return world.fit_image(picture)
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for broken PNG files
         raise UserError(f"{path} is not a readable picture ({error}): delete it or get it again") from None

@@ -118,7 +118,7 @@ def _take(host: str, port: int) -> socket.socket:
         raise UserError(f"port {port} is out of range: choose one from 1024 to 65535 with --port")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):
         raise UserError(f"'{host}' is no address of this machine: try --host 127.0.0.1") from None
     listener = socket.socket(family, kind)
     try:
