@@ -115,8 +115,8 @@ def write_video(
         raise UserError(f"exact is for .mp4 only, not for {path.name}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise UserError(f"a video must be uint8 (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
-    shown = 1 if exact else scale or -(-_CLEAR // min(frames.shape[1:3]))
-    large = (frame.repeat(shown, axis=0).repeat(shown, axis=1) for frame in frames)
+    factor = 1 if exact else scale or _factor(frames, _CLEAR)
+    large = (_magnify(frame, factor) for frame in frames)
     with whole_file(path) as temporary:
         if suffix == ".png":
             _write_png(temporary, frames)
@@ -131,8 +131,15 @@ def write_video(
 
 def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int) -> UInt8[np.ndarray, "t kh kw 3"]:
     """Repeats pixels by a whole factor until a frame has at least `least` rows and columns."""
-    factor = -(-least // min(frames.shape[1:3]))
-    return frames if factor <= 1 else frames.repeat(factor, axis=1).repeat(factor, axis=2)
+    return _magnify(frames, _factor(frames, least))
+
+
+def _factor(frames: np.ndarray, least: int) -> int:
+    return -(-least // min(frames.shape[1:3]))
+
+
+def _magnify(frames: UInt8[np.ndarray, "*t h w 3"], factor: int) -> UInt8[np.ndarray, "*t kh kw 3"]:
+    return frames if factor == 1 else frames.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

@@ -40,6 +40,9 @@ SPACE = ("fire", "shoot", "jump", "up")
 """Words for the space bar, the first that some code has."""
 AXES = (("left", "right"), ("up", "down"))
 """Words for less and for more along x and y."""
+WAYS = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
+WAYS["jump"] = WAYS["up"]
+"""Axis and sign of each word that says a way."""
 Motion = Float[np.ndarray, "codes p 2"]
 
 
@@ -156,7 +159,8 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
     if evidence.table is not None:
         told = read_table(evidence.table, evidence.split)
         words = [true.words for true in told]
-        far, straight = _reach(evidence.effects, words), _straight(evidence.effects, words)
+        motion, least, camera = _steered(evidence.effects)
+        far, straight = _reach(-motion if camera else motion, words), _straight(motion, least, words)
         told = [
             true if reach is None else replace(true, strength=reach * share + 1e-3 * true.strength)
             for true, reach, share in zip(told, far, straight, strict=True)
@@ -318,33 +322,29 @@ def _stays(effects: Effects, motion: Motion, least: float) -> Float[np.ndarray, 
     return still.mean(axis=1) * (alike[0] | alike[1])
 
 
-def _reach(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float | None]:
+def _reach(motion: Motion, words: Sequence[tuple[str, ...]]) -> list[float | None]:
     """How far each code goes the way of its words, in pixels a frame: the median over prompts, the least of several words.
 
-    None where no word says a way.
+    None where no word says a way. `motion` is that of what is steered.
     """
-    motion, _, camera = _steered(effects)
-    ways = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
-    ways["jump"] = ways["up"]
-    middle = np.median(-motion if camera else motion, axis=1)
     reach: list[float | None] = []
-    for own, said in zip(middle, words, strict=True):
-        along = [float(own[axis] * sign) for axis, sign in (ways[word] for word in said if word in ways)]
+    for own, said in zip(np.median(motion, axis=1), words, strict=True):
+        along = [float(own[axis] * sign) for axis, sign in (WAYS[word] for word in said if word in WAYS)]
         reach.append(max(0.0, min(along)) if along else None)
     return reach
 
 
-def _straight(effects: Effects, words: Sequence[tuple[str, ...]]) -> list[float]:
+def _straight(motion: Motion, least: float, words: Sequence[tuple[str, ...]]) -> list[float]:
     """Share of prompts from which each code goes the way of its words alone: not up or down as well if they say a side.
 
     What most codes do from the same prompt, as falling, does not count.
     """
-    motion, least, _ = _steered(effects)
     stray = np.minimum(np.abs(motion - np.median(motion, axis=0)), np.abs(motion)) >= least
-    said = [[any(word in axis for word in own) for axis in (AXES[0], (*AXES[1], "jump"))] for own in words]
-    return [
-        float(1 - (by_axis & ~np.array(axes)).any(axis=-1).mean()) for by_axis, axes in zip(stray, said, strict=True)
-    ]
+    share = []
+    for own, said in zip(stray, words, strict=True):
+        other = [axis for axis in (0, 1) if axis not in {WAYS[word][0] for word in said if word in WAYS}]
+        share.append(float(1 - own[:, other].any(axis=-1).mean()))
+    return share
 
 
 def _ordered(words: Iterable[str]) -> tuple[str, ...]:

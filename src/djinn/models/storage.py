@@ -31,8 +31,8 @@ SHIPPED = Path(__file__).parent.parent / "worlds"
 """Worlds that come with the package, found by name."""
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LATENT_ACTION = "latent_action."
-PARTS = ("config.yaml", "model.safetensors", "latent_action.safetensors", "actions.yaml", "README.md", "prompts")
-"""What a world folder holds."""
+PARTS = ("config.yaml", "model.safetensors", "latent_action.safetensors", "actions.yaml", "prompts")
+"""What `save_world` writes into a world folder; the rest is by people."""
 MARK = ".djinn-saving"
 """File in the folders that `save_world` puts beside its target: by it they are told from a folder of the user's."""
 
@@ -121,7 +121,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
 
 def _carry_over(folder: Path, fresh: Path) -> None:
     """Copies what people have put into a world folder: its card, notes, and pictures of their own to start from."""
-    ours = {*PARTS, MARK} - {"README.md"}
+    ours = {*PARTS, MARK}
     for path in folder.iterdir() if folder.exists() else ():
         if path.name not in ours and path.is_dir() and not path.is_symlink():
             shutil.copytree(path, fresh / path.name, symlinks=True)

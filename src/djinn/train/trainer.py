@@ -177,10 +177,10 @@ class Trainer:
             if self.step % self.config.log_every == 0:
                 self._log()
             self._show_progress()
-            if self.step % self.config.eval_every == 0 and self.step < self.config.steps:
-                self._evaluate()
             if self.finished:
-                continue  # saved when it has been evaluated, so that an evaluation that fails is made up for
+                continue  # evaluated below and saved after that, so that an evaluation that fails is made up for
+            if self.step % self.config.eval_every == 0:
+                self._evaluate()
             if self.step % self.config.save_every == 0 or self._save_is_due():
                 self.save()
         self._log()
