@@ -1,14 +1,15 @@
-"""Do jumps come down and do walls stop? The same keys in the game and in a world, from the same frames of unseen levels.
+"""Do jumps come down, do walls stop, does a held key go on? The same keys in the game and in a world, on unseen levels.
 
     python recipes/physics.py coinrun --levels 20 --out runs/physics
 
-Three trials on each of so many test levels, from seed 10,000 on, none picked:
+Four trials on each of so many test levels, from seed 10,000 on, none picked, each from the game's own frames:
 
 - jump: the player stands where the level begins, the jump key is held for 2 frames and then let go. Measured is how far
   the scene has moved down, frame by frame, for the camera follows the player.
 - wall: after 60 frames of the policy `sticky` the player runs to the right in the game until something stops him. The world
   gets the 4 frames up to 4 frames before that, and then the same key for 20 frames. Measured is how far he has come.
-- free: the same for 8 frames in which nothing stops him, so that a world in which nobody runs is found out.
+- right, left: after 12 to 51 frames of the policy `turns` the key is held for 2 frames in the game, and then for 24 in both.
+  Most players are stopped by something on the way; the world is to let them go on and stop them where the game does.
 
 In OUT it leaves physics.json (all curves) and physics.png. Needs the extras 'coinrun' and 'plot'.
 """
@@ -36,15 +37,17 @@ from djinn.evaluate.motion import global_shift, grey
 from djinn.generate.session import Session
 from djinn.models.world import World
 
-KEYS = {"right": ACTION_NAMES.index("right"), "up": ACTION_NAMES.index("up"), "stay": ACTION_NAMES.index("none")}
+KEYS = {name: ACTION_NAMES.index(name) for name in ("right", "left", "up")} | {"stay": ACTION_NAMES.index("none")}
 """The game's actions by the names that the world's have."""
 JUMP = ("up",) * 2 + ("stay",) * 16
-WALL_FRAMES, FREE_FRAMES = 20, 8
+WALL_FRAMES, HELD_FRAMES = 20, 24
 PROMPT_FRAMES = 4
 BEFORE = 4
 """Frames between the prompt and the stop, in which the player comes as many pixels far at least."""
-FREE_WAY = 11.0
-"""Pixels that the player comes in `FREE_FRAMES` at least where nothing stops him."""
+HELD_LEADS, HELD_BEFORE = range(12, 52), 2
+"""Frames of the policy `turns`, one of these by the level, and of the key before the world begins."""
+GOES_ON = 4.0
+"""Pixels that who goes on comes at least; who stands at a wall comes none."""
 LEAD, RUN = 60, 90
 """Frames of the policy `sticky`, and of the run to the right after them."""
 JUMPED_FROM = 8.0
@@ -55,6 +58,7 @@ STOPPED_BELOW = 0.5
 """Pixels a frame in the last 4 frames, below which the player is stopped; he runs at 2."""
 
 WHO = ("game", "world")
+SIGNS = {"right": 1, "left": -1}
 Curves = dict[str, list[list[float]]]
 """Way by frame, of each trial, in the game and in the world."""
 Video = UInt8[np.ndarray, "t 64 64 3"]
@@ -106,20 +110,30 @@ def run(name: str, levels: range, mode: Literal["easy", "hard"], out: Path) -> d
     if (world.config.height, world.config.width) != (SIZE, SIZE):
         raise UserError(f"the game's frames are {SIZE}x{SIZE}, the world's {world.config.width}x{world.config.height}")
     codes = named_codes(world)
-    trials: dict[str, list[Trial]] = {"jump": [], "wall": [], "free": []}
+    trials: dict[str, list[Trial]] = {"jump": [], "wall": [], "right": [], "left": []}
     for level in tqdm(levels, desc="the game", unit=" levels"):
-        found = {"jump": jump_trial(level, mode), **run_trials(level, mode)}
+        found = {"jump": jump_trial(level, mode), "wall": wall_trial(level, mode)}
+        found |= {key: held_trial(level, mode, key) for key in ("right", "left")}
         for kind, trial in found.items():
-            trials[kind].append(trial)
+            if trial is not None:
+                trials[kind].append(trial)
     figures: dict[str, Curves] = {}
-    for (kind, of_kind), axis in zip(trials.items(), (1, 0, 0), strict=True):
+    for kind, of_kind in trials.items():
+        axis = int(kind == "jump")
         made = [play(world, trial, codes) for trial in tqdm(of_kind, desc=f"the world: {kind}", unit=" levels")]
         figures[kind] = {
             "game": [moved(trial.prompt[-1:], trial.real, axis) for trial in of_kind],
             "world": [moved(trial.prompt[-1:], video, axis) for trial, video in zip(of_kind, made, strict=True)],
         }
-    stops = {who: {f"stopped, {kind}": runs(figures[kind][who]) for kind in ("wall", "free")} for who in WHO}
-    summary = {who: {**jumps(figures["jump"][who]), **stops[who]} for who in WHO}
+    summary = {
+        who: {
+            **jumps(figures["jump"][who]),
+            "walls that stop": stops(figures["wall"][who]),
+            **{f"{key} goes on": goes_on(figures[key][who], SIGNS[key]) for key in SIGNS},
+        }
+        for who in WHO
+    }
+    summary["world"] |= {f"{key} as in the game": alike(figures[key], SIGNS[key]) for key in SIGNS}
     played = {kind: [trial.level for trial in of_kind] for kind, of_kind in trials.items()}
     out.mkdir(parents=True, exist_ok=True)
     write(out / "physics.json", json.dumps({"summary": summary, "levels": played, **figures}, indent=2) + "\n")
@@ -163,29 +177,32 @@ def jump_trial(level: int, mode: Literal["easy", "hard"]) -> Trial:
     return Trial(level, video[:1], video[1:], JUMP)
 
 
-def run_trials(level: int, mode: Literal["easy", "hard"]) -> dict[str, Trial]:
-    """A run against a wall and one where none is; those that the level does not have are left out."""
+def wall_trial(level: int, mode: Literal["easy", "hard"]) -> Trial | None:
+    """A run against a wall; None where the level has none, or the player comes to it too soon."""
     policy = Policy("sticky", np.random.default_rng(level))
-    actions = [policy.act() for _ in range(LEAD)] + [KEYS["right"]] * RUN
-    video = record(level, mode, actions)
+    video = record(level, mode, [policy.act() for _ in range(LEAD)] + [KEYS["right"]] * RUN)
     way = np.array([0, *moved(video[:1], video[1:], 0)])
-    trials = {}
-
-    def add(name: str, start: int, frames: int) -> None:
-        prompt, real = video[start - PROMPT_FRAMES + 1 : start + 1], video[start + 1 : start + 1 + frames]
-        trials[name] = Trial(level, prompt, real, ("right",) * frames)
-
     going = np.flatnonzero(np.abs(np.diff(way)) > STOPPED_BELOW)
     stop = int(going[-1]) + 1 if len(going) else 0
     start = stop - BEFORE
-    if start >= LEAD and stop + WALL_FRAMES < len(way) and way[stop] - way[start] >= BEFORE:
-        add("wall", start, WALL_FRAMES)
-    pressed = np.array(actions) == KEYS["right"]
-    for start in range(PROMPT_FRAMES, len(way) - FREE_FRAMES):
-        if pressed[start : start + FREE_FRAMES].all() and way[start + FREE_FRAMES] - way[start] >= FREE_WAY:
-            add("free", start, FREE_FRAMES)
-            break
-    return trials
+    if start < LEAD or stop + WALL_FRAMES >= len(way) or way[stop] - way[start] < BEFORE:
+        return None
+    return trial_from(level, video, start, "right", WALL_FRAMES)
+
+
+def held_trial(level: int, mode: Literal["easy", "hard"], key: str) -> Trial | None:
+    """A key that is held from the midst of a game on; None where the level ends before."""
+    policy = Policy("turns", np.random.default_rng(level))
+    lead = HELD_LEADS[level % len(HELD_LEADS)]
+    video = record(level, mode, [policy.act() for _ in range(lead)] + [KEYS[key]] * (HELD_BEFORE + HELD_FRAMES))
+    start = lead + HELD_BEFORE
+    return trial_from(level, video, start, key, HELD_FRAMES) if start + HELD_FRAMES < len(video) else None
+
+
+def trial_from(level: int, video: Video, start: int, key: str, frames: int) -> Trial:
+    """One key from frame `start` of a recording on."""
+    prompt, real = video[start - PROMPT_FRAMES + 1 : start + 1], video[start + 1 : start + 1 + frames]
+    return Trial(level, prompt, real, (key,) * frames)
 
 
 def play(world: World, trial: Trial, codes: dict[str, int]) -> Video:
@@ -214,22 +231,37 @@ def jumps(curves: list[list[float]]) -> dict[str, str]:
     }
 
 
-def runs(curves: list[list[float]]) -> str:
+def stops(curves: list[list[float]]) -> str:
     """How many runs end in a stop, and how far they go."""
     stopped = [curve for curve in curves if abs(curve[-1] - curve[-5]) < 4 * STOPPED_BELOW]
     far = np.median([curve[-1] for curve in curves]) if curves else 0.0
     return f"{len(stopped)} of {len(curves)} (median way {far:.0f} px)"
 
 
+def goes_on(curves: list[list[float]], sign: int) -> str:
+    """How many go on in the direction of their key, and how far all of them come on average."""
+    far = [sign * curve[-1] for curve in curves]
+    return f"{sum(way >= GOES_ON for way in far)} of {len(far)} (mean way {np.mean(far or [0.0]):.1f} px)"
+
+
+def alike(curves: Curves, sign: int) -> str:
+    """How many go on in the world where they do in the game, or in neither, and how much the ways have in common."""
+    game, world = (sign * np.array([curve[-1] for curve in curves[who]]) for who in WHO)
+    same = int(((game >= GOES_ON) == (world >= GOES_ON)).sum())
+    common = np.corrcoef(game, world)[0, 1] if len(game) > 1 and game.std() and world.std() else float("nan")
+    return f"{same} of {len(game)} (correlation of ways {common:.2f})"
+
+
 def draw(figures: dict[str, Curves], path: Path) -> None:
     """One picture: a line for each level, the game beside the world."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = Figure(figsize=(9, 10), layout="constrained")
     titles = {
         "jump": "jump key for 2 frames: height, px",
         "wall": "right key, a wall ahead: way, px",
-        "free": "right key, no wall: way, px",
+        "right": "right key held: way, px",
+        "left": "left key held: way, px",
     }
     panels = figure.subplots(len(titles), 2, sharex="row", sharey="row")
     for row, (name, title) in zip(panels, titles.items(), strict=True):

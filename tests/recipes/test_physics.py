@@ -25,9 +25,15 @@ def test_jumps(physics):
 
 
 def test_runs(physics):
-    on, against = [2.0 * t for t in range(20)], [min(2.0 * t, 8.0) for t in range(20)]
-    assert physics.runs([on, against, against]) == "2 of 3 (median way 8 px)"
-    assert physics.runs([]).startswith("0 of 0")
+    on, against, stands = [2.0 * t for t in range(20)], [min(2.0 * t, 8.0) for t in range(20)], [0.0] * 20
+    assert physics.stops([on, against, against]) == "2 of 3 (median way 8 px)"
+    assert physics.stops([]).startswith("0 of 0")
+    assert physics.goes_on([on, against, stands], 1) == "2 of 3 (mean way 15.3 px)"
+    assert physics.goes_on([on, against, stands], -1) == "0 of 3 (mean way -15.3 px)"
+    assert physics.goes_on([], 1).startswith("0 of 0")
+    assert physics.alike({"game": [on, stands], "world": [on, stands]}, 1) == "2 of 2 (correlation of ways 1.00)"
+    assert physics.alike({"game": [on, stands], "world": [stands, on]}, 1) == "0 of 2 (correlation of ways -1.00)"
+    assert physics.alike({"game": [on], "world": [on]}, 1) == "1 of 1 (correlation of ways nan)"
 
 
 def test_way_and_height(physics):
@@ -40,8 +46,8 @@ def test_way_and_height(physics):
 
 
 def test_codes_by_their_names(physics):
-    world = SimpleNamespace(action_names=["right + up", "stay", "up", "stay 2", "right"])
-    assert physics.named_codes(world) == {"right": 4, "up": 2, "stay": 1}
+    world = SimpleNamespace(action_names=["right + up", "stay", "up", "stay 2", "right", "left"])
+    assert physics.named_codes(world) == {"right": 4, "left": 5, "up": 2, "stay": 1}
     with pytest.raises(UserError, match="called up or stay, only right, left: name them"):
         physics.named_codes(SimpleNamespace(action_names=["right", "left"]))
 
@@ -55,8 +61,11 @@ def test_trials(physics):
     jump = physics.jump_trial(10_000, "easy")
     assert len(jump.real) == len(jump.keys) == len(physics.JUMP)
     assert physics.jumps([physics.moved(jump.prompt, jump.real, 1)])["come down"] == "1 of 1"
-    found = [trial for level in range(10_000, 10_012) for trial in physics.run_trials(level, "easy").items()]
-    assert {name for name, _ in found} == {"wall", "free"}
-    for name, trial in found:
+    walls = [trial for level in range(10_000, 10_012) if (trial := physics.wall_trial(level, "easy"))]
+    assert walls
+    for trial in walls:
+        assert physics.stops([physics.moved(trial.prompt[-1:], trial.real, 0)]).startswith("1 of 1")
+    held = [physics.held_trial(level, "easy", key) for level in range(10_000, 10_006) for key in ("right", "left")]
+    assert len({trial.prompt[-1].tobytes() for trial in held if trial}) > 6  # two keys lead to other frames
+    for trial in (*walls, *filter(None, held)):
         assert len(trial.real) == len(trial.keys) and len(trial.prompt) == physics.PROMPT_FRAMES
-        assert physics.runs([physics.moved(trial.prompt[-1:], trial.real, 0)]).startswith(f"{int(name == 'wall')} of 1")
