@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from djinn import cli, commands
@@ -138,6 +139,7 @@ def test_version(capsys):
         ("data import procgen:coinrun --out y --seed -1", "seed must lie between 0 and 2**63 - 1, got -1"),
         ("data import procgen:coinrun --out y --fps inf", "fps must lie between 0.01 and 1000"),
         ("play x --port many", "--port: 'many' is not a whole number"),
+        ("data import procgen:coinrun --out y --mode ez", "argument '--mode'; it must be one of '"),
     ],
 )
 def test_mistyped_commands_end_in_a_sentence(args, words, capsys, tmp_path, monkeypatch):
@@ -147,7 +149,7 @@ def test_mistyped_commands_end_in_a_sentence(args, words, capsys, tmp_path, monk
     said = capsys.readouterr()
     assert left.value.code == 2
     assert said.out == ""
-    assert words in said.err
+    assert words in said.err and "None" not in said.err
     assert len(said.err.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -251,6 +253,10 @@ def test_an_existing_data_set_is_kept(tmp_path):
     [
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), 2, "no space left on the disk while writing x.bin"),
         (PermissionError(errno.EACCES, "Permission denied", "x.bin"), 2, "no permission to use x.bin"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "d/" + "a" * 300), 2, f"so long a name: {'a' * 40}...;"),
+        (MemoryError("Unable to allocate 40 GiB"), 2, "the memory is not enough for this: use smaller frames"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 2, "the memory of the GPU is not enough for this"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "the memory is not enough for this"),
         (KeyboardInterrupt(), 130, ""),
         (UserError("do this instead"), 2, "djinn: do this instead"),
     ],
@@ -273,8 +279,16 @@ def test_faults_of_ours_keep_their_traceback(monkeypatch):
         raise RuntimeError("bug")
 
     monkeypatch.setitem(commands.COMMANDS, "plan", fail)
-    with pytest.raises(RuntimeError):
-        cli.run(["plan"])
+    with pytest.raises(RuntimeError, match="bug"):
+        main(["plan"])
+
+
+def test_more_memory_than_there_is(capsys):
+    """A tensor that no machine holds, asked of torch and of numpy themselves."""
+    for ask in (lambda: torch.empty(1 << 62, dtype=torch.uint8), lambda: np.empty(1 << 62, np.uint8)):
+        with pytest.raises((MemoryError, RuntimeError)) as failed:
+            ask()
+        assert cli._explain_memory(failed.value) is not None
 
 
 def test_a_reader_that_leaves_is_no_error():
@@ -304,6 +318,19 @@ def test_sample_spares_the_picture_it_starts_from(world, image, capsys):
     with pytest.raises(SystemExit):
         main(["sample", str(world), "--image", str(image), "--actions", "0", "--out", str(image)])
     assert "is the picture to start from" in capsys.readouterr().err and image.read_bytes() == before
+
+
+def test_a_folder_where_a_file_is_to_be_is_refused_at_once(world, image, tmp_path, capsys):
+    folder = tmp_path / "figures.png"
+    folder.mkdir()
+    for command in (
+        ["sample", str(world), "--image", str(image), "--actions", "0", "--out", str(folder)],
+        ["eval", str(world), str(tmp_path / "no-data"), "--json", str(folder)],
+        ["diagnose", str(world), str(tmp_path / "no-data"), "--json", str(folder)],
+    ):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert f"{folder} is a folder" in capsys.readouterr().err
 
 
 def test_sample_is_reproducible(world, image, tmp_path):

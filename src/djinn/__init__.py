@@ -12,15 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from djinn.errors import UserError
     from djinn.generate.session import Session
     from djinn.models.world import World
 
 __version__ = "0.1.0"
-__all__ = ["Session", "World", "__version__"]
+__all__ = ["Session", "UserError", "World", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `World` and `Session` when they are first asked for, so that `djinn --help` need not wait for torch."""
+    """Imports names when they are first asked for, so that `djinn --help` need not wait for torch."""
     if name == "World":
         from djinn.models.world import World
 
@@ -29,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from djinn.generate.session import Session
 
         return Session
+    if name == "UserError":
+        from djinn.errors import UserError
+
+        return UserError
     raise AttributeError(f"module 'djinn' has no attribute '{name}'")
 
 

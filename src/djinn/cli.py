@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from djinn.disk import is_full
 from djinn.errors import UserError
@@ -45,6 +46,10 @@ A WORLD is a world folder, a run folder, or the name of a world that comes with 
 """
 
 
+_NO_MEMORY = ("OutOfMemoryError", "DefaultCPUAllocator", "out of memory")
+"""Of which one stands in torch's errors about memory."""
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command and ends the program with its exit code.
 
@@ -63,8 +68,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `djinn plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:
-        sentence = _explain(error)
+    except (OSError, MemoryError, RuntimeError) as error:
+        sentence = _explain(error) if isinstance(error, OSError) else _explain_memory(error)
         if sentence is None:
             raise
         _fail(sentence, 2)
@@ -115,9 +120,24 @@ def _explain(error: OSError) -> str | None:
         return f"no space left on the disk while writing{where}: free some space and start the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to use{where}: {reason}"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a file cannot have so long a name: {Path(error.filename).name[:40]}...; use a shorter one"
     if error.errno in (errno.ENOTDIR, errno.EISDIR):
         return f"cannot use{where}: {reason}"
     return None
+
+
+def _explain_memory(error: Exception) -> str | None:
+    """A sentence for what memory cannot hold; None for another error."""
+    said = f"{type(error).__name__}: {error}"
+    if not isinstance(error, MemoryError) and not any(words in said for words in _NO_MEMORY):
+        return None
+    whose = "of the GPU " if "CUDA" in said else ""
+    return (
+        f"the memory {whose}is not enough for this: use smaller frames, a smaller batch (--batch; in training "
+        "--dynamics.batch and --tokenizer.batch, with --dynamics.accumulate to keep the sum) or a smaller preset; "
+        "djinn plan says what one needs"
+    )
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -54,6 +54,8 @@ def sample(
         raise UserError(f"cannot write video to {out}: name a file that ends in .mp4, .gif or .png")
     if fps is not None:
         check_fps(fps)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: give --out the name of a file")
     if out.resolve() == image.resolve():
         raise UserError(f"{out} is the picture to start from: give --out another name")
     loaded = World.from_pretrained(world, check_device(device))

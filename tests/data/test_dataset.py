@@ -94,6 +94,9 @@ def test_existing_data_are_never_touched(tmp_path):
         write(tmp_path / "full", [5])
     assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with pytest.raises(UserError, match="exists already"):
+        write(tmp_path / "link", [5])
     assert write(tmp_path / "empty", [5]).frames == 5
 
 
@@ -180,6 +183,30 @@ def test_damage_is_named(tmp_path):
     for change in ({"version": 99}, {"format": "other"}, {"shards": None}, {"height": 5}):
         (path / "dataset.json").write_text(json.dumps({**index, **change}))
         with pytest.raises(UserError):
+            Dataset.open(path)
+    first, *rest = index["episodes"]
+    shard = index["shards"][0]
+    for change, told in (
+        ({"height": "x"}, "'height' is missing or not what"),
+        ({"about": 3}, "'about' is missing or not what"),
+        ({"fps": 0}, "'fps' is 0"),
+        ({"fps": "a"}, "'fps' is 'a'"),
+        ({"fps": float("nan")}, "'fps' is nan"),
+        ({"shards": [1]}, "shard 0 is not described"),
+        ({"shards": [{**shard, "file": "../frames-00000.npy"}]}, "shard 0 is not described by a file of the folder"),
+        (
+            {"shards": [{**shard, "actions": str(path / "a.npy")}]},
+            "the actions of shard 0 are not in a file of the folder",
+        ),
+        ({"episodes": []}, "it has no episodes"),
+        ({"episodes": [{**first, "length": 2.5}, *rest]}, "episode 0 is not described by shard, start, length"),
+        ({"episodes": [{**first, "other": 1}, *rest]}, "episode 0 is not described by"),
+        ({"episodes": [*rest, {**first, "length": -5}]}, f"episode {len(rest)} cannot be where"),
+        ({"episodes": [{**first, "shard": 9}]}, "episode 0 cannot be where"),
+        ({"episodes": [{**first, "split": "all"}]}, "episode 0 cannot be where"),
+    ):
+        (path / "dataset.json").write_text(json.dumps({**index, **change}))
+        with pytest.raises(UserError, match=rf"dataset\.json is damaged \({told}.*import the data again"):
             Dataset.open(path)
     index["episodes"][0]["length"] = 1000
     (path / "dataset.json").write_text(json.dumps(index))

@@ -94,10 +94,18 @@ def test_a_run_folder_holds_all(data: Path, finished: Path) -> None:
 
 def test_finished_stages_are_skipped_and_a_lost_export_is_made_again(data: Path, finished: Path) -> None:
     before = read_metrics(finished)
-    (finished / "world" / "model.safetensors").unlink()
+    weights = finished / "world" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
     assert train(data, finished, tiny_config(ema=0.9))["step"] == 12
     assert read_metrics(finished) == before
     World.from_pretrained(finished, device="cpu")
+    for name in ("model", "latent_action"):
+        cut = finished / "world" / f"{name}.safetensors"
+        cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+        train(data, finished, tiny_config(ema=0.9))
+        World.from_pretrained(finished, device="cpu")
+    assert weights.read_bytes() == whole
 
 
 def test_a_run_is_not_continued_with_other_settings_or_data(data: Path, finished: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ _PLAINER = {
     r"^Unrecognized options: ([^, ]+).*": r"unknown option '\1'",
     r"no type matching .* - <class '\w+'>: ": "",
     r"^Missing value": "missing value",
+    r"'None', |, 'None'(?=[,)])": "",
     r" Expected one of \((.*)\)": r" it must be one of \1",
     r" Expected (\d+) values?": r" it takes \1",
     r"(?<=[^.])\. it": "; it",

@@ -13,13 +13,17 @@ Splits are properties of episodes, given by level or by file, so that neighbouri
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int16, Int64, UInt8
@@ -58,10 +62,10 @@ class Dataset:
         self.path = path
         self._index = index
         self._shards = shards
-        self.height = int(index["height"])
-        self.width = int(index["width"])
+        self.height: int = index["height"]
+        self.width: int = index["width"]
         self.fps = float(index["fps"])
-        self.about: dict[str, Any] = index.get("about", {})
+        self.about: dict[str, Any] = index["about"]
         self.episodes = tuple(Episode(**e) for e in index["episodes"])
 
     @classmethod
@@ -76,17 +80,12 @@ class Dataset:
         """
         path = Path(path)
         index = _read_index(path)
-        try:
-            shape = (int(index["height"]), int(index["width"]), 3)
-            shards = [_open_shard(path, s, shape) for s in index["shards"]]
-            dataset = cls(path, index, shards)
-            sound = all(
-                0 <= e.shard < len(shards) and e.start >= 0 and e.start + e.length <= len(shards[e.shard].frames)
-                for e in dataset.episodes
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(f"the index {path / INDEX} is damaged ({error!r}): import the data again") from None
-        if not sound:
+        wrong = _wrong(index)
+        if wrong is not None:
+            raise UserError(f"the index {path / INDEX} is damaged ({wrong}): import the data again")
+        shape = (index["height"], index["width"], 3)
+        dataset = cls(path, index, [_open_shard(path, entry, shape) for entry in index["shards"]])
+        if any(e.start + e.length > len(dataset._shards[e.shard].frames) for e in dataset.episodes):
             raise UserError(f"the index {path / INDEX} names frames that no shard has: import the data again")
         return dataset
 
@@ -231,8 +230,35 @@ def _read_index(path: Path) -> dict[str, Any]:
     return index
 
 
+def _wrong(index: dict[str, Any]) -> str | None:
+    """What is wrong in an index, for people exchange data sets; None if nothing."""
+    for name, kind in (("height", int), ("width", int), ("shards", list), ("episodes", list), ("about", dict)):
+        if type(index.get(name)) is not kind:
+            return f"'{name}' is missing or not what it should be"
+    fps = index.get("fps")
+    if not isinstance(fps, int | float) or not 0 < fps < math.inf:
+        return f"'fps' is {fps!r}"
+    for i, entry in enumerate(index["shards"]):
+        if not isinstance(entry, dict) or type(entry.get("frames")) is not int or not _is_name(entry.get("file")):
+            return f"shard {i} is not described by a file of the folder and its number of frames"
+        if entry.get("actions") is not None and not _is_name(entry["actions"]):
+            return f"the actions of shard {i} are not in a file of the folder"
+    shards, fields = range(len(index["shards"])), {field.name: field.type for field in dataclasses.fields(Episode)}
+    for i, entry in enumerate(index["episodes"]):
+        if not isinstance(entry, dict) or {key: type(value).__name__ for key, value in entry.items()} != fields:
+            return f"episode {i} is not described by {', '.join(fields)}"
+        if entry["shard"] not in shards or entry["start"] < 0 or entry["length"] < 1 or entry["split"] not in SPLITS:
+            return f"episode {i} cannot be where it is said to be"
+    return None if index["episodes"] else "it has no episodes"
+
+
+def _is_name(value: Any) -> bool:
+    """A file's name without a folder: nothing outside a data set is read."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
 def _open_shard(path: Path, entry: dict[str, Any], frame: tuple[int, int, int]) -> _Shard:
-    count = int(entry["frames"])
+    count = entry["frames"]
     frames = _open_array(path / entry["file"], np.dtype(np.uint8), (count, *frame))
     actions = entry.get("actions")
     return _Shard(frames, None if actions is None else _open_array(path / actions, np.dtype(np.int16), (count,)))
@@ -244,7 +270,7 @@ def _open_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarr
         raise UserError(f"data set {file.parent} lacks its shard {file.name}: {again}")
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    except (ValueError, EOFError, OSError, BadZipFile, TokenError):  # numpy's own ways to fail on other files
         raise UserError(f"shard {file} is damaged or cut short: {again}") from None
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         raise UserError(f"shard {file} does not hold the {shape} {dtype} values that its index names: {again}")

@@ -277,7 +277,7 @@ def _runs(process: int) -> bool:
 
 
 def _refuse_existing(path: Path) -> None:
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already: name another folder with --out, or delete it first")

@@ -67,7 +67,7 @@ def run(
             `report`.
     """
     if json is not None:
-        make_folder(json.parent)
+        make_room(json)
     if report is not None:
         make_folder(report)
     data = Dataset.open(dataset)
@@ -128,7 +128,7 @@ def run_diagnose(
         UserError: world or data set are missing or do not match, or the file cannot be written.
     """
     if json is not None:
-        make_folder(json.parent)
+        make_room(json)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(world, device)
     diagnosis = diagnose(loaded, data, split=split, clips=clips, seed=seed, batch=batch)
@@ -137,6 +137,17 @@ def run_diagnose(
     if json is not None:
         write_json(json, diagnosis)
     return diagnosis
+
+
+def make_room(file: Path) -> None:
+    """Makes the folder that a file goes into, before the long part and not after it.
+
+    Raises:
+        UserError: it cannot be made, or there is a folder where the file is to be.
+    """
+    if file.is_dir():
+        raise UserError(f"{file} is a folder: name a file to write to")
+    make_folder(file.parent)
 
 
 def make_folder(folder: Path) -> None:

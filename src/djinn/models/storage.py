@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -31,7 +31,8 @@ SHIPPED = Path(__file__).parent.parent / "worlds"
 """Worlds that come with the package, found by name."""
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LATENT_ACTION = "latent_action."
-PARTS = ("config.yaml", "model.safetensors", "latent_action.safetensors", "actions.yaml", "prompts")
+WEIGHTS = ("model.safetensors", "latent_action.safetensors")
+PARTS = ("config.yaml", *WEIGHTS, "actions.yaml", "prompts")
 """What `save_world` writes into a world folder; the rest is by people."""
 MARK = ".djinn-saving"
 """File in the folders that `save_world` puts beside its target: by it they are told from a folder of the user's."""
@@ -205,6 +206,15 @@ def load_world(folder: Path) -> World:
     world.action_names, world.action_keys = [a.name for a in actions], [list(a.keys) for a in actions]
     world.prompts = [_load_prompt(world, path) for path in sorted((folder / "prompts").glob("*.png"))]
     return world
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a safetensors file is there and as long as its header says; its values are not read."""
+    try:
+        with safe_open(file, framework="np"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> None:

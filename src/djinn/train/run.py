@@ -17,6 +17,7 @@ from djinn.data.loader import Loader
 from djinn.disk import room_for
 from djinn.errors import UserError
 from djinn.models import VideoTokenizer, World
+from djinn.models.storage import WEIGHTS
 from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint
 from djinn.train.diagnose import in_words
 from djinn.train.distributed import Ranks, pick_device, process_group
@@ -93,10 +94,12 @@ def check_size(dataset: Dataset, config: TrainConfig) -> None:
     """
     world = config.world
     if (dataset.height, dataset.width) != (world.height, world.width):
+        has, wants = f"{dataset.width}x{dataset.height}", f"{world.width}x{world.height}"
+        change = f"pass --world.width {dataset.width} --world.height {dataset.height}, or "
         raise UserError(
-            f"the frames of {dataset.path} are {dataset.width}x{dataset.height}, but the world is to be "
-            f"{world.width}x{world.height}: pass --world.width {dataset.width} --world.height {dataset.height}, "
-            f"or import the videos with --size {world.width}x{world.height}"
+            f"the frames of {dataset.path} are {has}, but the world is to be {wants}"
+            + ("" if config.start_from is None else f" like {config.start_from}")
+            + f": {change if config.start_from is None else ''}import the videos with --size {wants}"
         )
 
 
@@ -223,7 +226,7 @@ class _Job:
         trainer = self._trainer(stage, {"tokenizer weights": weights})
         trainer.run()
         if self.ranks.first:
-            trainer.export_if_missing(self.out / "world" / "model.safetensors")
+            trainer.export_unless_whole([self.out / "world" / name for name in WEIGHTS])
             if cache is not None:
                 cache.remove()
 

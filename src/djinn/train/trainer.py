@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from djinn.config import StageConfig, TrainConfig, WorldConfig, to_dict
 from djinn.data.loader import LoaderBatch
 from djinn.disk import room_for
 from djinn.errors import UserError
+from djinn.models.storage import is_whole
 from djinn.train import checkpoint
 from djinn.train.distributed import Ranks, data_parallel
 from djinn.train.ema import WeightAverage
@@ -335,9 +336,14 @@ class Trainer:
             self.stage.export(self.folder)
             self.stage.module.train()
 
-    def export_if_missing(self, product: Path) -> None:
-        """Exports again where a kill came between the last checkpoint and the end of its export."""
-        if not product.exists() or product.stat().st_mtime < self.path.stat().st_mtime:
+    def export_unless_whole(self, products: Sequence[Path]) -> None:
+        """Exports again where a kill came between the last checkpoint and its export, or a file was damaged since.
+
+        Args:
+            products: safetensors files that the export writes.
+        """
+        saved = self.path.stat().st_mtime
+        if not all(is_whole(file) and file.stat().st_mtime >= saved for file in products):
             self._export()
 
     def _state(self) -> dict[str, Any]:

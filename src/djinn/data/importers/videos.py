@@ -90,7 +90,9 @@ def import_videos(
         if left_out:
             _warn(f"{left_out} of {len(files)} files were left out")
         if writer.frames == 0:
-            raise UserError(f"none of the {len(files)} video files found could be read: nothing was imported")
+            raise UserError(
+                f"nothing was imported: none of the {len(files)} video files found could be read and has 2 frames or more"
+            )
         count = _settle_splits(writer)
     if count == 1:
         _warn("only one file: its last tenth is split 'val'; import more files to measure on other ones")
