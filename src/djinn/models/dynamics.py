@@ -135,9 +135,10 @@ class DynamicsModel(nn.Module):
         self, x: Tensor, masked: Tensor, truth: Tensor, times: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of masked tokens and how many are right; `x` is what the transformer takes in."""
-        wanted = F.pad(masked, (self.before, 0)).flatten().nonzero().squeeze(1)
+        where = masked.flatten().nonzero().squeeze(1)  # once: a GPU waits for its count
+        wanted = where + (where // masked.shape[-1] + 1) * self.before  # a frame's action token stands before its own
         logits = self.to_logits(self.transformer(x, times=times, mask=mask, wanted=wanted)).float()
-        target = truth[masked]
+        target = truth.flatten()[where]
         return F.cross_entropy(logits, target, reduction="sum"), (logits.detach().argmax(-1) == target).sum()
 
     def _clean_past(
