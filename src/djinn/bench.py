@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from djinn.config import StageConfig, TrainConfig, adjust, load_yaml
 from djinn.errors import UserError
-from djinn.generate.engine import Engine, for_play
+from djinn.generate.engine import Engine, choose, for_play
 from djinn.generate.session import Session
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.world import World, build, find_world
@@ -93,7 +93,7 @@ def bench(
     sampler = adjust(world.config.sampler, steps, None)
     played = for_play(world, engine)
     figures: dict[str, Any] = {"world": name, **play(played, sampler, frames, _say)}
-    figures["play"]["engine"] = "torch" if played is world else "onnx"
+    figures["play"]["engine"] = choose(world, engine)
     if long:
         figures["long"] = play_long(played, sampler, _say)
     if train:
@@ -368,6 +368,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+_ENGINES = {"torch": "torch", "onnx": "ONNX Runtime", "int8": "ONNX Runtime with int8 products in the dynamics"}
+
+
 def format_figures(figures: dict[str, Any]) -> str:
     """The figures in lines for people."""
     play_fps, ms, plays, host = figures["play_fps"], figures["ms"], figures["play"], figures["machine"]
@@ -377,7 +380,7 @@ def format_figures(figures: dict[str, Any]) -> str:
         f"machine    {host['gpu'] or host['cpu']}, {host['cores']} cores, {host['threads']} threads, "
         f"torch {host['torch']} (load {host['load']})",
         f"play       {play_fps['p50']} frames/s (median), {play_fps['p95']} (slowest 5 %)"
-        f", by {'ONNX Runtime' if plays['engine'] == 'onnx' else 'torch'}",
+        f", by {_ENGINES[plays['engine']]}",
         f"a frame    {ms['dynamics']} ms dynamics, {ms['decode']} ms decode; a prompt frame {ms['encode']} ms encode",
     ]
     for name, part in figures.get("train", {}).items():

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import torch
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
 from djinn.generate import Session
-from djinn.generate.engine import for_play
+from djinn.generate.engine import WIDE, choose, for_play
 from djinn.models.world import build
 from djinn.nn import TimeCache
 
@@ -65,9 +66,46 @@ def test_logits_and_caches_are_those_of_torch(make_world, action, time_every):
         assert torch.allclose(ours.values, theirs.values, atol=1e-5)
 
 
+def wide_world(config):
+    """Random weights, with a dynamics in which eight bits pay."""
+    transformer = dataclasses.replace(config.dynamics.transformer, d_model=WIDE, heads=4, head_dim=64)
+    return build(
+        dataclasses.replace(config, dynamics=dataclasses.replace(config.dynamics, transformer=transformer))
+    ).eval()
+
+
+@pytest.mark.parametrize("action", ["add", "prepend"])
+def test_eight_bits_are_near_and_not_the_same(make_config, action):
+    """Logits over some frames with caches of their own, so that what is off would add up."""
+    world = wide_world(make_config(action=action, frames=4))
+    played = [for_play(world, engine) for engine in ("onnx", "int8")]
+    caches, generator = [TimeCache(4) for _ in played], torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        for first in range(8):
+            tokens = torch.randint(16, (2, 1, 9), generator=generator)
+            actions = torch.randn(2, 1, 4, generator=generator)
+            exact, near = (
+                engine.dynamics.extend(tokens, None, actions, cache, first)
+                for engine, cache in zip(played, caches, strict=True)
+            )
+            off = (near - exact).square().mean().sqrt() / exact.std()
+            assert 1e-4 < off < 0.06
+        pixels = [engine.tokenizer.decode(tokens, TimeCache(4), 0) for engine in played]
+    assert torch.equal(*pixels)  # only the dynamics is rounded
+
+
+def test_eight_bits_are_for_wide_dynamics(make_world, make_config):
+    assert choose(make_world()) == "onnx" and choose(make_world(), "int8") == "int8"
+    world = wide_world(make_config())
+    assert choose(world) == "int8" and choose(world, "onnx") == "onnx" and choose(world, "torch") == "torch"
+    frames = [Session(for_play(world, engine), prompt(), seed=1).step(1) for engine in ("auto", "int8")]
+    assert np.array_equal(*frames)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "int8"])
 @pytest.mark.parametrize("before", [0, 2, 9])
-def test_undo_and_fork(make_world, before):
-    session = Session(for_play(make_world(frames=4), "onnx"), prompt(2), seed=3)
+def test_undo_and_fork(make_world, before, engine):
+    session = Session(for_play(make_world(frames=4), engine), prompt(2), seed=3)
     for _ in range(before):
         session.step(1)
     frame, fork = session.frame, session.fork()
@@ -111,16 +149,18 @@ def test_onnx_is_refused_elsewhere_than_on_a_cpu(make_config):
     with torch.device("meta"):
         world = build(make_config())
     assert for_play(world) is world
-    with pytest.raises(UserError, match="--engine"):
-        for_play(world, "onnx")
+    for engine in ("onnx", "int8"):
+        with pytest.raises(UserError, match=f"the engine '{engine}' plays on a CPU: leave --engine out"):
+            for_play(world, engine)
 
 
 def test_without_onnx_runtime_torch_plays(make_world, monkeypatch):
     world = make_world()
     monkeypatch.setattr("djinn.generate.engine.find_spec", lambda name: None)
     assert for_play(world) is world
-    with pytest.raises(UserError, match=r"pip install 'djinn\[play\]'"):
-        for_play(world, "onnx")
+    for engine in ("onnx", "int8"):
+        with pytest.raises(UserError, match=rf"the engine '{engine}' needs .*pip install 'djinn\[play\]'"):
+            for_play(world, engine)
 
 
 def test_onnx_is_imported_only_where_it_plays():

@@ -17,7 +17,7 @@ from djinn.errors import UserError
 World = Annotated[str, Positional, arg(metavar="WORLD")]
 YesNo = Annotated[Literal["yes", "no"] | None, arg(metavar="yes|no", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
-Engine = Literal["auto", "torch", "onnx"]
+Engine = Literal["auto", "torch", "onnx", "int8"]
 Device = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 
 

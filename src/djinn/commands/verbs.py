@@ -151,8 +151,8 @@ def play(
         prompt: pictures to start from, besides those that the world brings.
         allowed_host: further names by which the page may be asked for, for instance behind a proxy. With a --host that
             others reach, its address in numbers and this machine's own name will do.
-        engine: what computes the frames: onnx is ONNX Runtime, on a CPU only. auto is onnx there if it is installed, else
-            torch.
+        engine: what computes the frames: onnx is ONNX Runtime, on a CPU only, and int8 is the same with eight-bit products
+            in the dynamics. There auto is int8 for a dynamics of width 256 or more and else onnx, if that is installed.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
     from djinn.sample import check_device, read_image
@@ -335,7 +335,7 @@ def bench(
         frames: frames to play, after the warm-up.
         steps: MaskGIT steps for each frame. The world's own by default.
         compile: torch.compile in training: auto is on CUDA only.
-        engine: what plays, torch or onnx, as of djinn play.
+        engine: what plays, as of djinn play.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
     from djinn.bench import bench as run_bench

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from onnx import GraphProto, ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
@@ -23,9 +24,15 @@ INT64 = TensorProto.INT64
 
 
 class Builder:
-    """Nodes and weights of a graph that grows; weights stay outside of it and are handed to ONNX Runtime beside it."""
+    """Nodes and weights of a graph that grows; weights stay outside of it and are handed to ONNX Runtime beside it.
 
-    def __init__(self) -> None:
+    Args:
+        int8: weights of `linear` are rounded to eight bits, with a scale for each result, and so is what they are
+            multiplied with, with one scale for all of it in each run.
+    """
+
+    def __init__(self, int8: bool = False) -> None:
+        self.int8 = int8
         self.graph = GraphProto(name="djinn")
         self.weights: dict[str, np.ndarray] = {}
         self.width = 0
@@ -42,13 +49,14 @@ class Builder:
         self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
 
     def weight(self, value: Tensor | list[int]) -> str:
-        """Adds a constant: fp32 of the model's, or whole numbers, such as a shape."""
+        """Adds a constant: fp32 or int8 of the model's, or whole numbers, such as a shape."""
         name = f"w{len(self.graph.initializer)}"
         if isinstance(value, list):
             self.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(value)], value))
             return name
-        self.weights[name] = np.ascontiguousarray(value.detach().float().numpy())
-        tensor = TensorProto(name=name, dims=value.shape, data_type=TensorProto.FLOAT)
+        small = value.dtype == torch.int8
+        self.weights[name] = np.ascontiguousarray((value if small else value.detach().float()).numpy())
+        tensor = TensorProto(name=name, dims=value.shape, data_type=TensorProto.INT8 if small else TensorProto.FLOAT)
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="memory")
         self.graph.initializer.append(tensor)
@@ -70,7 +78,13 @@ class Builder:
 
     def linear(self, x: str, weight: Tensor) -> str:
         """Applies weights `(out, in)` to the last dimension."""
-        return self("MatMul", x, self.weight(weight.T))
+        if not self.int8:
+            return self("MatMul", x, self.weight(weight.T))
+        scale = weight.detach().float().abs().amax(dim=1).clamp_min(1e-12) / 127
+        rounded = (weight.detach().float() / scale[:, None]).round().to(torch.int8)
+        zero = torch.zeros(len(weight), dtype=torch.int8)
+        given = (self.weight(y) for y in (rounded.T, scale, zero))
+        return self("DynamicQuantizeMatMul", x, *given, domain="com.microsoft")
 
     def model(self) -> ModelProto:
         """The finished graph."""
@@ -79,7 +93,12 @@ class Builder:
 
 
 def transformer_graph(
-    table: Tensor, position: Tensor, transformer: STTransformer, head: nn.Linear, action: str | None = None
+    table: Tensor,
+    position: Tensor,
+    transformer: STTransformer,
+    head: nn.Linear,
+    action: str | None = None,
+    int8: bool = False,
 ) -> Builder:
     """The graph from tokens to what `head` makes of the transformer's results, `result` `(1, rows, out)`.
 
@@ -94,8 +113,9 @@ def transformer_graph(
         transformer: the transformer, with its weights as they are now.
         head: the linear layer on top.
         action: how the action comes in: `add` or `prepend`; None where there is none.
+        int8: whether the transformer's products with weights are in eight bits.
     """
-    g = Builder()
+    g = Builder(int8)
     d, positions = table.shape[1], len(position)
     for name, shape, kind in (
         ("wanted", ["rows"], INT64),
@@ -124,7 +144,7 @@ def transformer_graph(
             x = g("Gather", g.reshape(x, 1, -1, d), "wanted", axis=1)
         hidden = g("Relu", g.linear(_norm(g, x, block.ffn_norm), block.ffn_in.weight))
         x = g("Add", x, g.linear(g("Mul", hidden, hidden), block.ffn_out.weight))
-    x = g.linear(_norm(g, x, transformer.norm), head.weight)
+    x = g("MatMul", _norm(g, x, transformer.norm), g.weight(head.weight.T))  # never in eight bits: draws hang on it
     g.width = head.out_features
     g.result("Add", "result", x, g.weight(head.bias))
     return g

@@ -22,10 +22,15 @@ from djinn.nn import STTransformer, TimeCache
 
 
 @torch.no_grad()
-def through_onnx(world: World) -> World:
-    """A world that plays like this one, with weights as they are now; it shares everything but `dynamics` and `tokenizer`."""
+def through_onnx(world: World, int8: bool = False) -> World:
+    """A world that plays like this one, with weights as they are now; it shares everything but `dynamics` and `tokenizer`.
+
+    Args:
+        world: the world, on a CPU.
+        int8: whether the dynamics multiplies with its weights in eight bits.
+    """
     played = copy.copy(world)
-    played._modules = {**world._modules, "dynamics": OnnxDynamics(world.dynamics)}
+    played._modules = {**world._modules, "dynamics": OnnxDynamics(world.dynamics, int8)}
     if isinstance(world.tokenizer.decoder, STTransformer):  # the rivals of Table 3 stay with torch
         played._modules["tokenizer"] = OnnxTokenizer(world.tokenizer)
     return played
@@ -130,14 +135,16 @@ class OnnxDynamics(nn.Module):
 
     Args:
         model: the model.
+        int8: whether it multiplies with its weights in eight bits.
     """
 
-    def __init__(self, model: DynamicsModel) -> None:
+    def __init__(self, model: DynamicsModel, int8: bool) -> None:
         super().__init__()
         self.model = model
         position = model.position.table()
         self._positions = len(position) + model.before
-        graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, model.config.action)
+        leading = model.config.action
+        graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, leading, int8=int8)
         self._run = Runner(graph, model.transformer, self._positions)
 
     def extend(
