@@ -99,6 +99,14 @@ def test_each_file_once_and_names_told_apart(tmp_path, make_noise_video):
     assert len({f.name for f in files}) == 2
 
 
+def test_linked_folders_are_read_and_links_that_lead_back_are_not(tmp_path, make_noise_video):
+    make_noise_video("far/a.mp4", 4)
+    make_noise_video("mine/sub/b.mp4", 4)
+    (tmp_path / "mine" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "mine" / "sub" / "up").symlink_to(tmp_path / "mine")
+    assert [file.name for file in find_videos([tmp_path / "mine"])] == ["link/a.mp4", "sub/b.mp4"]
+
+
 def test_a_long_file_is_read_in_pieces(tmp_path, make_noise_video, monkeypatch):
     monkeypatch.setattr("djinn.data.importers.videos._PIECE_BYTES", 1)
     dataset = import_videos([make_noise_video(f"{i}.mp4", 300) for i in range(2)], tmp_path / "d", (16, 16))

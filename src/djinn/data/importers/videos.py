@@ -111,7 +111,7 @@ def find_videos(sources: Sequence[str | Path]) -> list[VideoFile]:
         if source.is_file():
             found = [(source, source.name, True)]
         elif source.is_dir():
-            paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+            paths = sorted(p for p in _files_in(source) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
             found = [(p, p.relative_to(source).as_posix(), False) for p in paths]
             if not found:
                 kinds = " ".join(VIDEO_SUFFIXES)
@@ -127,6 +127,19 @@ def find_videos(sources: Sequence[str | Path]) -> list[VideoFile]:
     if not files:
         raise UserError("name at least one video file or folder to import")
     return list(files.values())
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """All files in a folder and those inside it, linked ones too, but none twice."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
 
 
 def _pieces(path: Path, fps: float, size: tuple[int, int], fit: Fit) -> Iterator[UInt8[np.ndarray, "f h w 3"]]:
