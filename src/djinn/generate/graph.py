@@ -33,6 +33,7 @@ class Builder:
 
     def __init__(self, int8: bool = False) -> None:
         self.int8 = int8
+        self._rounded: dict[str, list[str]] = {}
         self.graph = GraphProto(name="djinn")
         self.weights: dict[str, np.ndarray] = {}
         self.width = 0
@@ -83,8 +84,11 @@ class Builder:
         scale = weight.detach().float().abs().amax(dim=1).clamp_min(1e-12) / 127
         rounded = (weight.detach().float() / scale[:, None]).round().to(torch.int8)
         zero = torch.zeros(len(weight), dtype=torch.int8)
-        given = (self.weight(y) for y in (rounded.T, scale, zero))
-        return self("DynamicQuantizeMatMul", x, *given, domain="com.microsoft")
+        if x not in self._rounded:  # once for all that it is multiplied with
+            self._rounded[x] = self.add("DynamicQuantizeLinear", x, outputs=3)
+        of, of_scale, of_zero = self._rounded[x]
+        given = of, self.weight(rounded.T), of_scale, self.weight(scale), of_zero, self.weight(zero)
+        return self("MatMulIntegerToFloat", *given, domain="com.microsoft")
 
     def model(self) -> ModelProto:
         """The finished graph."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from threading import Lock
@@ -69,7 +71,10 @@ class Runner:
         self._config, self._positions, self._width = transformer.config, positions, graph.width
         self._attentions = sum(block.time is not None for block in transformer.blocks)
         self._binding = self._session.io_binding()
-        self._bound: tuple[list[int], tuple[int, ...]] = [], ()
+        self._cache: Callable[[], TimeCache | None] = lambda: None
+        """The cache that is bound, as long as it lives; its memory stays where it is."""
+        self._when = (-1, 0)
+        """First frame and number of frames of the last run."""
         self._one_at_a_time = Lock()
 
     def __call__(
@@ -104,17 +109,17 @@ class Runner:
         the shape `by_frame`, `(t, -1, k)`; `slots` `(t b n, h, 1, 2)`, the rows of the cache that new keys take; and `bias`
         `(t, s)`, what a frame sees.
         """
+        same = self._cache() is cache
+        if same and self._when == (first, t):
+            return
         heads, width, games = self._config.heads, self._config.head_dim, b * self._positions
         rotary, bias = cache.place(self._attentions, first, t, width, torch.device("cpu"))
-        one = torch.empty(b, self._positions, heads, 1, width)
-        memory = [x.data_ptr() for layer in cache.layers for x in layer.memory(one)]
-        when = b, first, t, cache.slots
-        if self._bound == (memory, when):
-            return
-        for i, x in enumerate(memory):
-            name, place = f"{('keys', 'values')[i % 2]}{i // 2}", (games * heads, cache.slots, width)
-            self._binding.bind_input(name, "cpu", 0, np.float32, place, x)
-            self._binding.bind_output(f"new_{name}", "cpu", 0, np.float32, place, x)
+        if not same:
+            one = torch.empty(b, self._positions, heads, 1, width)
+            for i, x in enumerate(x for layer in cache.layers for x in layer.memory(one)):
+                name, place = f"{('keys', 'values')[i % 2]}{i // 2}", (games * heads, cache.slots, width)
+                self._binding.bind_input(name, "cpu", 0, np.float32, place, x.data_ptr())
+                self._binding.bind_output(f"new_{name}", "cpu", 0, np.float32, place, x.data_ptr())
         slot = torch.arange(first, first + t)[:, None] % cache.slots
         row = torch.arange(games * heads)
         self._bind(
@@ -127,7 +132,7 @@ class Runner:
                 "bias": bias,
             }
         )
-        self._bound = memory, when
+        self._cache, self._when = weakref.ref(cache), (first, t)
 
 
 class OnnxDynamics(nn.Module):
