@@ -23,6 +23,7 @@ STUDIES = (
     "codes",
     "lam_decoder",
     "quality",
+    "window",
 )
 
 
@@ -45,6 +46,7 @@ def figures_of(psnr: float, delta: float) -> dict:
         "steps": 1234,
         "tokenizer_parameters_m": 1.5,
         "tokenizer_memory_mb": 321.0,
+        "long_psnr": {"10": 18.5, "25": 14.4, "50": None},
         "machine": {"gpu": None, "cpu": "a processor", "threads": 2},
         "protocol": {
             "clips": 256,
