@@ -213,7 +213,9 @@ def test_names_that_a_run_was_given_outlive_its_next_export(data: Path, finished
     assert World.from_pretrained(out, "cpu").action_names == ["jump", *world.action_names[1:]]
 
 
-def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(finished: Path, tmp_path: Path) -> None:
+def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = World.from_pretrained(finished, "cpu").config.fps
     with DatasetWriter(tmp_path / "data", height=SIZE, width=SIZE, fps=start / 2) as writer:
         for number, split in enumerate(("train", "train", "val")):
@@ -223,6 +225,8 @@ def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(finished:
         out = tmp_path / f"run-{fps}"
         main([*arguments, "--dynamics.batch", "4", "--out", str(out), *more])
         assert World.from_pretrained(out, "cpu").config.fps == fps
+        said = capsys.readouterr().out
+        assert f"have the names of {finished}; where they no longer hold: djinn name {out} {tmp_path / 'data'}" in said
 
 
 def test_a_run_goes_on_at_another_speed(data: Path, finished: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def train(args: list[str]) -> None:
     from djinn.train.run import train as train_run
 
     train_run(options.dataset, options.out, config, stage=options.stage)
-    if options.stage != "tokenizer" and config.start_from is None:  # else the actions have names already
+    if options.stage != "tokenizer":
         from djinn.evaluate.name_command import name_run
 
-        name_run(options.out, options.dataset)
+        name_run(options.out, options.dataset, config.start_from)

@@ -63,16 +63,22 @@ def run(
     return actions
 
 
-def name_run(run: Path, dataset: Path) -> None:
+def name_run(run: Path, dataset: Path, start: str | None = None) -> None:
     """Names the actions of a run's world after training, unless all of them have been named already.
+
+    A world that went on from another one keeps that one's names, and people are told how to have them made anew.
 
     What goes wrong here is one line on stderr: the world is trained and saved.
 
     Args:
         run: the run folder.
         dataset: the data set that it was trained on.
+        start: the world that training started from.
     """
     if int(os.environ.get("RANK", "0")) != 0:  # of several processes the first writes
+        return
+    if start is not None:
+        print(f"the actions have the names of {start}; where they no longer hold: djinn name {run} {dataset}")
         return
     try:
         folder = find_world(run)
