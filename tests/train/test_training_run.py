@@ -114,6 +114,11 @@ def test_a_run_is_not_continued_with_other_settings_or_data(data: Path, finished
     other = write_dataset(tmp_path / "other", train=5).path
     with pytest.raises(UserError, match=r"another data set .*squares"):
         train(other, finished, tiny_config(ema=0.9))
+    said = (finished / "dataset.txt").read_bytes()
+    (finished / "dataset.txt").write_bytes(b"\xff\xfe\x00damaged")
+    with pytest.raises(UserError, match="began with another data set"):
+        train(data, finished, tiny_config(ema=0.9))
+    (finished / "dataset.txt").write_bytes(said)
     with pytest.raises(UserError, match="already built on its tokenizer"):
         train(data, finished, with_limits(tiny_config(ema=0.9), "tokenizer", steps=20), "tokenizer")
 

@@ -146,7 +146,7 @@ def _folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ranks) -> G
         if CONFIG in names:
             check_same(to_dict(load_yaml(TrainConfig, out / CONFIG)), to_dict(config), out)
         if DATASET in names:
-            text = (out / DATASET).read_text(encoding="utf-8")
+            text = (out / DATASET).read_text(encoding="utf-8", errors="replace")
             if dataset.identity not in text:
                 was = text.splitlines()[0] if text else "another one"
                 raise UserError(
