@@ -9,6 +9,7 @@ world = djinn.World.from_pretrained("path/to/world")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,22 +20,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Session", "UserError", "World", "__version__"]
 
+_PLACES = {"Session": "djinn.generate.session", "UserError": "djinn.errors", "World": "djinn.models.world"}
+
 
 def __getattr__(name: str) -> Any:
     """Imports names when they are first asked for, so that `djinn --help` need not wait for torch."""
-    if name == "World":
-        from djinn.models.world import World
-
-        return World
-    if name == "Session":
-        from djinn.generate.session import Session
-
-        return Session
-    if name == "UserError":
-        from djinn.errors import UserError
-
-        return UserError
-    raise AttributeError(f"module 'djinn' has no attribute '{name}'")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'djinn' has no attribute '{name}'")
+    return getattr(import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -81,8 +81,9 @@ class Builder:
         """Applies weights `(out, in)` to the last dimension."""
         if not self.int8:
             return self("MatMul", x, self.weight(weight.T))
-        scale = weight.detach().float().abs().amax(dim=1).clamp_min(1e-12) / 127
-        rounded = (weight.detach().float() / scale[:, None]).round().to(torch.int8)
+        weight = weight.detach().float()
+        scale = weight.abs().amax(dim=1).clamp_min(1e-12) / 127
+        rounded = (weight / scale[:, None]).round().to(torch.int8)
         zero = torch.zeros(len(weight), dtype=torch.int8)
         if x not in self._rounded:  # once for all that it is multiplied with
             self._rounded[x] = self.add("DynamicQuantizeLinear", x, outputs=3)
