@@ -50,12 +50,11 @@ def choose(world: World, engine: Engine = "auto") -> Literal["torch", "onnx", "i
     if engine == "torch":
         return engine
     on_cpu, installed = world.device.type == "cpu", bool(find_spec("onnxruntime") and find_spec("onnx"))
-    if engine != "auto" and not on_cpu:
+    if engine == "auto":
+        wide = world.config.dynamics.transformer.d_model >= WIDE
+        return "torch" if not on_cpu or not installed else "int8" if wide else "onnx"
+    if not on_cpu:
         raise UserError(f"the engine '{engine}' plays on a CPU: leave --engine out, or pass --device cpu")
-    if engine != "auto" and not installed:
+    if not installed:
         raise UserError(f"the engine '{engine}' needs the extra 'play': pip install 'djinn[play]'")
-    if not on_cpu or not installed:
-        return "torch"
-    if engine != "auto":
-        return engine
-    return "int8" if world.config.dynamics.transformer.d_model >= WIDE else "onnx"
+    return engine
