@@ -125,7 +125,7 @@ def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.
 
     left, right, rise = scene("ArrowLeft", 0, 1), scene("ArrowRight", 0, -1), scene("ArrowUp", 1, 1)
     moving = left.clip(0, 1) * right.clip(0, 1) * rise.clip(0, 3)  # in the air none jumps, at a wall none walks
-    best = np.sort(np.argsort(-moving, kind="stable")[:KEPT])
+    best = np.sort(np.argsort(np.negative(moving), kind="stable")[:KEPT])
     return [frames[i] for i in best]
 
 

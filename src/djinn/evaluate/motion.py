@@ -61,7 +61,7 @@ def _peaks(before: np.ndarray, after: np.ndarray, reach: int, low_pass: float) -
     size = np.abs(cross)
     phase = cross / (size + 1e-3 * size.mean(axis=(1, 2), keepdims=True) + 1e-9)
     distance = np.square(np.fft.fftfreq(height))[:, None] + np.square(np.fft.rfftfreq(width))
-    peaks = np.fft.irfft2(phase * np.exp(-distance / (2 * low_pass**2)), s=(height, width))
+    peaks = np.fft.irfft2(phase * np.exp(distance / (-2 * low_pass**2)), s=(height, width))
     side = 2 * reach + 1
     near = np.roll(peaks, (reach, reach), axis=(1, 2))[:, :side, :side]
     edged = np.pad(near, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
