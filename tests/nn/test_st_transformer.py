@@ -136,6 +136,15 @@ def test_attention_is_the_same_in_chunks(monkeypatch):
     torch.testing.assert_close(model(x), whole, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1, 5])
+def test_attention_on_a_cpu_is_in_fp32_also_where_the_rest_is_in_bf16(length):
+    q, k, v = torch.randn(3, 2, length, 8), torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8).bfloat16()
+    bias = torch.zeros(length, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = attention.attend(q, k, v, bias=bias)
+    torch.testing.assert_close(made, attention.attend(q, k, v.float(), bias=bias), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("time_every", [1, 2])
 def test_only_what_is_wanted(time_every):
     """Results at some positions of the last frame, in their order, are those of a pass that gives all."""

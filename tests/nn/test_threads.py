@@ -79,13 +79,31 @@ def test_an_error_comes_through_and_threads_are_as_before():
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("why", ["small", "one clip", "no gradient", "bf16", "one thread"])
+def test_threads_compute_in_the_precision_around_them():
+    model, x, target, *_ = job()
+    seen = []
+
+    def loss(x, target):
+        made = model(x)
+        seen.append((threading.current_thread().name, made.dtype))
+        return (made.float() - target).square().sum(), torch.zeros(())
+
+    with torch.autocast("cpu", torch.bfloat16):
+        value, _ = sum_over_clips(loss, model.parameters(), (x, target))
+        expected, _ = loss(x, target)
+    assert len({name for name, _ in seen}) == 3 and {dtype for _, dtype in seen} == {torch.bfloat16}
+    ours, theirs = gradients(model, x, value), gradients(model, x, expected)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("why", ["small", "one clip", "no gradient", "one thread"])
 def test_torch_does_it_alone_where_that_is_better(monkeypatch, why):
     model, x, target, loss, ran_in = job(1 if why == "one clip" else 4)
     if why == "small":
         monkeypatch.setattr(threads, "LEAST", x.numel())
     if why == "one thread":
         torch.set_num_threads(1)
-    with torch.set_grad_enabled(why != "no gradient"), torch.autocast("cpu", torch.bfloat16, enabled=why == "bf16"):
+    with torch.set_grad_enabled(why != "no gradient"):
         sum_over_clips(loss, model.parameters(), (x, target), (2,))
     assert {name for name, _ in ran_in} == {threading.current_thread().name}

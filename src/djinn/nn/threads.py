@@ -60,7 +60,7 @@ def sum_over_clips(
 
 def _threads_for(x: Tensor) -> int:
     """How many threads should share clips: 1 where torch had better split each operation itself."""
-    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or not torch.is_grad_enabled():
         return 1
     return max(1, min(torch.get_num_threads(), len(x), x.numel() // LEAST))
 
@@ -73,9 +73,10 @@ class _SumOverClips(torch.autograd.Function):
         """Each thread builds a graph of its own, from a leaf of its own, and goes back through it."""
         count = len(arguments)
         clips, parameters = tensors[:count], tensors[count:]
+        dtype, enabled = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
 
         def part(i: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=enabled):  # each thread has its own
                 leaf = clips[i].detach().requires_grad_()
                 value, figure = loss(leaf, *arguments[i])
             return value.detach(), figure, torch.autograd.grad(value, (leaf, *parameters))
