@@ -41,10 +41,11 @@ from study import say
 from study_report import write
 from time_limit import TimeLimit
 
-from djinn.config import TrainConfig, from_dict, to_dict, with_limits
+from djinn.config import TrainConfig, with_limits
 from djinn.data.importers.policies import POLICIES
 from djinn.errors import UserError
 from djinn.presets import PRESETS, get_preset
+from djinn.strict_yaml import from_dict, to_dict
 
 TEST_LEVELS = range(10_000, 10_200)
 TEST_FRAMES = 20_000

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from coinrun_results import trained_minutes
 
-from djinn.config import TrainConfig, load_yaml
+from djinn.config import TrainConfig
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.animation import save_action_grid
@@ -31,6 +31,7 @@ from djinn.evaluate.names import name_actions
 from djinn.models.actions import ActionName, save_actions
 from djinn.models.world import World
 from djinn.plan import count_parameters
+from djinn.strict_yaml import load_yaml
 
 WORLDS = Path(__file__).parent.parent / "src" / "djinn" / "worlds"
 TRIED, KEPT = 64, 12

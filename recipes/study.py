@@ -22,10 +22,11 @@ from typing import Any
 from study_data import open_data
 from study_report import Column, draw, find, markdown, need_plot, publish, summarize, write
 
-from djinn.config import UNLIMITED, TrainConfig, from_dict, save_yaml, to_dict, with_limits
+from djinn.config import UNLIMITED, TrainConfig, with_limits
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.presets import get_preset
+from djinn.strict_yaml import from_dict, save_yaml, to_dict
 
 CPU_MINUTES = 4.0
 """Of training for each arm."""
@@ -156,10 +157,10 @@ class Study:
 
     def _measure(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
         from djinn.bench import machine
-        from djinn.config import load_yaml
         from djinn.evaluate.report import evaluate
         from djinn.models.world import World
         from djinn.plan import count_parameters
+        from djinn.strict_yaml import load_yaml
         from djinn.train.run import last_figures
 
         world = World.from_pretrained(run, args.device)

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from djinn.config import TrainConfig, load_yaml
+from djinn.config import TrainConfig
 from djinn.models import VideoTokenizer
+from djinn.strict_yaml import load_yaml
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast
 from djinn.train.trainer import peak_memory_mb

@@ -9,7 +9,7 @@ import pytest
 import djinn
 
 ROOT = Path(djinn.__file__).parent
-GROUND = {"config", "disk", "errors", "memory", "presets"}
+GROUND = {"config", "disk", "errors", "memory", "presets", "strict_yaml"}
 TOP = {"__init__", "__main__", "bench", "cli", "commands", "plan", "sample"}
 MAY_IMPORT = {
     "nn": set(),

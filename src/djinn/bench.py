@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from djinn.config import StageConfig, TrainConfig, adjust, load_yaml
+from djinn.config import StageConfig, TrainConfig, adjust
 from djinn.errors import UserError
 from djinn.generate.engine import Engine, choose, for_play
 from djinn.generate.session import Session
@@ -30,6 +30,7 @@ from djinn.models.latent_action import LatentActionModel
 from djinn.models.world import World, build, find_world
 from djinn.presets import get_preset
 from djinn.sample import check_device
+from djinn.strict_yaml import load_yaml
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast, compile_blocks
 from djinn.train.trainer import peak_memory_mb

@@ -1,4 +1,4 @@
-"""Every size and setting of Djinn as frozen dataclasses, written to and read from strict YAML.
+"""Every size and setting of Djinn as frozen dataclasses; `djinn.strict_yaml` writes and reads them.
 
 Sizes live in `WorldConfig` and are saved with a world; how it is trained lives in `TrainConfig`. Named sets of both are in
 `djinn.presets`.
@@ -6,20 +6,12 @@ Sizes live in `WorldConfig` and are saved with a world; how it is trained lives 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import types
-import typing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-import yaml
+from typing import Literal
 
 from djinn.errors import UserError
-
-T = TypeVar("T")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -392,86 +384,3 @@ def with_limits(
     if stage != "tokenizer":
         config = dataclasses.replace(config, dynamics=limit(config.dynamics, 1.0 - share))
     return config
-
-
-def to_dict(config: Any) -> Any:
-    """Turns a config dataclass into plain dicts, lists and scalars, ready for YAML."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, tuple):
-        return [to_dict(v) for v in config]
-    return config
-
-
-def from_dict(cls: type[T], data: Any, where: str = "") -> T:
-    """Builds the dataclass `cls` from plain data, strictly.
-
-    Args:
-        cls: a config dataclass of this module.
-        data: nested dicts as `to_dict` makes them; fields left out take their defaults.
-        where: dotted path of `data`, for messages.
-
-    Raises:
-        UserError: a key is unknown or a value has the wrong type; the message names its path and the known keys.
-    """
-    _check(isinstance(data, dict), f"config {where or 'file'} must be a mapping of keys to values, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # pyrefly: ignore
-    for key in data:
-        path = f"{where}.{key}" if where else str(key)
-        _check(key in known, f"unknown config key '{path}'; known here: {', '.join(sorted(known))}")
-    values = {k: _convert(hints[k], v, f"{where}.{k}" if where else k) for k, v in data.items()}
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    args = typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
-    if origin is Literal:
-        if isinstance(value, bool) and {"on", "off"} <= set(args):
-            value = "on" if value else "off"  # YAML takes these for yes and no
-        _check(value in args, f"config key '{where}' must be one of {', '.join(map(str, args))}, got {value!r}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
-    if origin is tuple:
-        _check(isinstance(value, list | tuple), f"config key '{where}' must be a list, got {value!r}")
-        kinds = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
-        _check(len(kinds) == len(value), f"config key '{where}' must have {len(kinds)} values, got {value!r}")
-        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
-            return float(value)  # YAML takes 1e-3 for a text
-    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    _check(right, f"config key '{where}' must be of type {hint.__name__}, got {value!r}")
-    return value
-
-
-def save_yaml(config: Any, path: Path) -> None:
-    """Writes a config dataclass to `path` as plain YAML, replacing the file only when all of it is written."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_yaml(cls: type[T], path: Path) -> T:
-    """Reads a config dataclass from YAML.
-
-    Raises:
-        UserError: the file is missing or not valid YAML, a key is unknown, or a value has the wrong type.
-    """
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no config at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
-    try:
-        return from_dict(cls, data)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None

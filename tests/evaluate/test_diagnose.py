@@ -17,8 +17,6 @@ from djinn.config import (
     TrainConfig,
     TransformerConfig,
     WorldConfig,
-    from_dict,
-    to_dict,
 )
 from djinn.errors import UserError
 from djinn.evaluate.checks import Check, same_codes, still_share
@@ -26,6 +24,7 @@ from djinn.evaluate.commands import run_diagnose
 from djinn.evaluate.diagnose import FAULTS, PLAYABLE, diagnose, format_diagnosis, verdict_of
 from djinn.evaluate.remedies import remedies_for
 from djinn.models.world import World, build
+from djinn.strict_yaml import from_dict, to_dict
 
 CLIPS = 32
 

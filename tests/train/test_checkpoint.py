@@ -5,8 +5,9 @@ import pytest
 import torch
 from training_world import tiny_config
 
-from djinn.config import StageConfig, TrainConfig, WorldConfig, to_dict
+from djinn.config import StageConfig, TrainConfig, WorldConfig
 from djinn.errors import UserError
+from djinn.strict_yaml import to_dict
 from djinn.train import checkpoint
 from djinn.train.checkpoint import check_same, differences, load_checkpoint, save_checkpoint, with_defaults
 

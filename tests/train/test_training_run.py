@@ -11,11 +11,12 @@ from test_trainer import same
 from training_world import SIZE, episode, tiny_config, write_dataset
 
 from djinn.cli import main
-from djinn.config import load_yaml, with_limits
+from djinn.config import with_limits
 from djinn.data.writer import DatasetWriter
 from djinn.errors import UserError
 from djinn.models import World
 from djinn.models.actions import read_actions, save_actions
+from djinn.strict_yaml import load_yaml
 from djinn.train.checkpoint import checkpoint_path, load_checkpoint
 from djinn.train.log import read_metrics
 from djinn.train.run import last_figures, load_tokenizer, summary, train

@@ -8,10 +8,11 @@ import torch
 from training_world import SIZE, episode, write_dataset
 
 from djinn.commands.training import read_train, resolve_train
-from djinn.config import TrainConfig, load_yaml
+from djinn.config import TrainConfig
 from djinn.data.loader import LoaderBatch
 from djinn.generate import Session
 from djinn.models import World
+from djinn.strict_yaml import load_yaml
 from djinn.train import run
 from djinn.train.checkpoint import checkpoint_path, load_checkpoint
 from djinn.train.log import read_metrics

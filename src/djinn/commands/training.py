@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from djinn.commands.parsing import parse
-from djinn.config import StageConfig, TrainConfig, WorldConfig, load_yaml, with_limits
+from djinn.config import StageConfig, TrainConfig, WorldConfig, with_limits
 from djinn.errors import UserError
 from djinn.presets import PRESETS, get_preset
+from djinn.strict_yaml import load_yaml
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from djinn.config import WorldConfig, load_yaml, save_yaml
+from djinn.config import WorldConfig
 from djinn.disk import is_full
 from djinn.errors import UserError
 from djinn.models.actions import kept, read_actions, save_actions
+from djinn.strict_yaml import load_yaml, save_yaml
 
 if TYPE_CHECKING:
     from djinn.models.world import World

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from djinn.config import from_dict, to_dict
 from djinn.disk import room_for
 from djinn.errors import UserError
+from djinn.strict_yaml import from_dict, to_dict
 
 FORMAT = "djinn-checkpoint-1"
 FREE_KEYS = (

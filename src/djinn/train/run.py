@@ -11,13 +11,14 @@ from typing import Literal, TextIO
 
 import torch
 
-from djinn.config import TrainConfig, load_yaml, save_yaml, to_dict
+from djinn.config import TrainConfig
 from djinn.data.dataset import Clips, Dataset
 from djinn.data.loader import Loader
 from djinn.disk import room_for
 from djinn.errors import UserError
 from djinn.models import VideoTokenizer, World
 from djinn.models.storage import WEIGHTS
+from djinn.strict_yaml import load_yaml, save_yaml, to_dict
 from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint
 from djinn.train.diagnose import in_words
 from djinn.train.distributed import Ranks, pick_device, process_group

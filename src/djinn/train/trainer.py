@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from djinn.config import StageConfig, TrainConfig, WorldConfig, to_dict
+from djinn.config import StageConfig, TrainConfig, WorldConfig
 from djinn.data.loader import LoaderBatch
 from djinn.disk import room_for
 from djinn.errors import UserError
 from djinn.models.storage import is_whole
+from djinn.strict_yaml import to_dict
 from djinn.train import checkpoint
 from djinn.train.distributed import Ranks, data_parallel
 from djinn.train.ema import WeightAverage
