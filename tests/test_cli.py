@@ -135,6 +135,7 @@ def test_version(capsys):
         ("sample", "djinn sample needs WORLD, --image IMG"),
         ("bench x --jsno", "did you mean --json?"),
         ("data import --out y", "needs a SOURCE"),
+        ("eval coinrun x --device meta", "no device 'meta' on this machine"),
         ("sample x --image y --actions 0 --out z.mp4 --fps nan", "fps must lie between 0.01 and 1000"),
         ("data import procgen:coinrun --out y --seed -1", "seed must lie between 0 and 2**63 - 1, got -1"),
         ("data import procgen:coinrun --out y --fps inf", "fps must lie between 0.01 and 1000"),

@@ -70,3 +70,7 @@ def test_plan_says_what_it_takes(name):
     text = format_plan(name)
     assert f"preset {name}" in text
     assert ("the paper prints 10.1B" in text) == (name == "genie-10.1b")
+
+
+def test_plan_leaves_out_a_stage_that_does_not_run():
+    assert "tokenizer stage" in format_plan("tiny") and "tokenizer stage" not in format_plan("finetune")

@@ -70,7 +70,9 @@ def test_tuples_have_their_length():
         from_dict(StageConfig, {"betas": [0.9]})
 
 
-@pytest.mark.parametrize("text", ["{", "\x00", "- 1\n- 2", "", "a: !!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize(
+    "text", ["{", "\x00", "- 1\n- 2", "", "a: !!python/object/apply:os.getcwd []", "fps: 2024-99-99", "[" * 5000]
+)
 def test_foreign_files_are_refused(text, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(text)

@@ -88,15 +88,28 @@ def load_yaml(cls: type[T], path: Path) -> T:
         UserError: the file is missing or not valid YAML, a key is unknown, or a value has the wrong type.
     """
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"no config at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
     try:
         return from_dict(cls, data)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads plain data from YAML.
+
+    Raises:
+        FileNotFoundError: there is no file at `path`.
+        UserError: it is not valid YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise UserError(f"{path} is not valid YAML: it is nested too deep") from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is what a 13th month or a broken letter ends in
+        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 def _check(condition: bool, message: str) -> None:

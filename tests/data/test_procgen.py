@@ -130,7 +130,10 @@ def test_who_looks_sees_that_it_stands_at_a_wall(name):
     assert walked == [blind.act() for _ in noise] and longest(np.array(walked)) >= 9
 
 
-@pytest.mark.parametrize("levels, frames, workers", [(range(5, 5), 100, 1), (range(3), 5, 1), (range(3), 100, 0)])
+@pytest.mark.parametrize(
+    "levels, frames, workers",
+    [(range(5, 5), 100, 1), (range(3), 5, 1), (range(3), 100, 0), (range(2**31 - 2, 2**31), 64, 1)],
+)
 def test_numbers_that_make_no_sense(tmp_path, levels, frames, workers):
     with pytest.raises(UserError):
         record(tmp_path / "d", levels, frames, EASY, workers=workers)

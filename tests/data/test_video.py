@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 from films import numbered, numbers
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from djinn.data.video import BrokenVideoError, read_video, write_video
 from djinn.errors import UserError
@@ -98,6 +98,15 @@ def test_wide_pixels_count(make_video, tmp_path):
 def test_gif(tmp_path):
     write_video(tmp_path / "a.gif", numbered(12), 10)
     assert numbers(read(tmp_path / "a.gif")) == list(range(12))
+
+
+@pytest.mark.parametrize("fps", [7, 12, 15, 24, 30, 50])
+def test_a_gif_lasts_as_long_as_its_frames(tmp_path, fps):
+    write_video(tmp_path / "a.gif", numbered(20), fps)
+    with Image.open(tmp_path / "a.gif") as gif:
+        lasts = [image.info["duration"] for image in ImageSequence.Iterator(gif)]
+    assert len(lasts) == 20 and min(lasts) >= 20
+    assert abs(sum(lasts) - 20_000 / fps) <= 5
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])

@@ -5,7 +5,7 @@ import pytest
 from films import numbered, numbers
 
 from djinn.data.dataset import Dataset
-from djinn.data.importers.videos import find_videos, import_videos
+from djinn.data.importers.videos import _cut, find_videos, import_videos
 from djinn.errors import UserError
 
 
@@ -32,6 +32,23 @@ def test_a_single_file_is_cut_by_time(tmp_path, make_noise_video, capsys):
     assert dataset.splits == {"train": 1, "val": 1}
     assert [e.length for e in dataset.episodes] == [36, 4]
     assert "only one file" in capsys.readouterr().err
+
+
+def test_the_held_out_part_of_a_long_file_is_its_end(tmp_path, make_noise_video, monkeypatch):
+    monkeypatch.setattr("djinn.data.importers.videos._PIECE_BYTES", 1)
+    dataset = import_videos([make_noise_video("a.mp4", 600)], tmp_path / "d", (16, 16))
+    parts = [(e.start, e.length, e.split) for e in dataset.episodes]
+    assert parts == [(0, 256, "train"), (256, 256, "train"), (512, 28, "train"), (540, 60, "val")]
+
+
+@pytest.mark.parametrize("lengths", [(19,), (20,), (256, 30), (256, 29), (256, 2), (256, 256, 3), (10, 9)])
+def test_every_part_of_a_film_is_long_enough_to_move(lengths):
+    starts = np.cumsum((0, *lengths[:-1])).tolist()
+    parts = _cut([{"source": "a", "start": s, "length": n} for s, n in zip(starts, lengths, strict=True)])
+    assert sum(p["length"] for p in parts) == sum(lengths) and min(p["length"] for p in parts) >= 2
+    assert [p["start"] for p in parts] == np.cumsum([0, *(p["length"] for p in parts[:-1])]).tolist()
+    splits = [p["split"] for p in parts]
+    assert splits == sorted(splits) and ("val" in splits) == (sum(lengths) >= 15)
 
 
 def test_bad_files_in_a_folder_are_left_out_with_a_word(tmp_path, make_noise_video, capsys):
@@ -62,9 +79,14 @@ def test_what_remains_can_be_trained_and_measured(tmp_path, make_noise_video):
 def test_a_bad_file_that_was_named_is_an_error_and_leaves_nothing(tmp_path, make_noise_video):
     (tmp_path / "letter.mp4").write_text("dear")
     good = make_noise_video("good.mp4")
-    with pytest.raises(UserError, match=r"letter\.mp4 is not a video"):
-        import_videos([good, tmp_path / "letter.mp4"], tmp_path / "d", (16, 16))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.mp4", "letter.mp4"]
+    short = make_noise_video("short.mp4", 1)
+    for bad, why in (
+        (tmp_path / "letter.mp4", "is not a video"),
+        (short, "has fewer than 2 frames at 10 frames/s: leave"),
+    ):
+        with pytest.raises(UserError, match=rf"{bad.name} {why}"):
+            import_videos([good, bad], tmp_path / "d", (16, 16))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.mp4", "letter.mp4", "short.mp4"]
 
 
 def test_nothing_to_import(tmp_path):

@@ -216,9 +216,11 @@ def test_the_file_comes_back_as_it_was_written(folder):
     assert [a.own for a in actions] == [False, True, True]
     with pytest.raises(UserError, match="names 3 actions"):
         World.from_pretrained(folder, "cpu")
-    (folder / "actions.yaml").write_text("actions: [{name: a, proposed: 3}]")
-    with pytest.raises(UserError, match="is broken"):
-        read_actions(folder, 1)
+    escape = 'actions: [{name: "\\e[31mred"}]'  # a terminal would obey it
+    for text in ("actions: [{name: a, proposed: 3}]", escape, "actions: [{name: 2024-13-45}]"):
+        (folder / "actions.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"is broken|is not valid YAML"):
+            read_actions(folder, 1)
 
 
 def test_names_survive_as_training_goes_on(make_world, folder):

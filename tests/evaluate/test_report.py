@@ -16,7 +16,7 @@ from djinn.config import (
     WorldConfig,
 )
 from djinn.errors import UserError
-from djinn.evaluate.clips import draw_clips, measuring, unpicked
+from djinn.evaluate.clips import draw_clips, measuring, pick_split, unpicked
 from djinn.evaluate.commands import run
 from djinn.evaluate.console import format_report, print_report
 from djinn.evaluate.fidelity import psnr
@@ -215,6 +215,19 @@ def test_user_errors(scripted, columns, world, tmp_path):
     large.config = WorldConfig(height=9, width=16)
     with pytest.raises(UserError, match="8x8, but the world makes 16x9"):
         evaluate(large, columns, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("splits", "asked", "picked"),
+    [
+        ((("train", 1), ("val", 1), ("test", 1)), None, "test"),
+        ((("train", 1), ("val", 1)), None, "val"),
+        ((("train", 1), ("val", 1)), "train", "train"),
+        ((("train", 1),), None, "test"),  # refused then: what was trained on is measured on request only
+    ],
+)
+def test_the_split_that_is_measured_on(make_columns, splits, asked, picked):
+    assert pick_split(make_columns("some", splits=splits, frames=8), asked) == picked
 
 
 def test_too_few_clips(scripted, make_columns):

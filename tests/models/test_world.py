@@ -129,6 +129,28 @@ def test_what_people_put_into_a_world_stays(saved, make_world):
     assert len(World.from_pretrained(folder, "cpu").prompts) == 1
 
 
+@pytest.mark.parametrize("size", [10**21, 10**12])
+def test_absurd_sizes_end_in_a_sentence(saved, size):
+    _, folder = saved
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dynamics"]["transformer"]["d_model"] = size
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"no world can be built with the sizes in .*config\.yaml"):
+        World.from_pretrained(folder, "cpu")
+
+
+def test_loading_and_saving_multiplies_no_pictures(saved):
+    world, folder = saved
+    world.prompts = [np.full((world.config.height, world.config.width, 3), i, np.uint8) for i in range(101)]
+    world.save_pretrained(folder)
+    Image.new("RGB", (10, 12), "red").save(folder / "prompts" / "cat.png")
+    names = sorted(p.name for p in (folder / "prompts").iterdir())
+    for _ in range(3):
+        World.from_pretrained(folder, "cpu").save_pretrained(folder)
+        assert sorted(p.name for p in (folder / "prompts").iterdir()) == names
+    assert len(World.from_pretrained(folder, "cpu").prompts) == 102
+
+
 @pytest.mark.parametrize("name", ["world.new", "world.old"])
 def test_saving_spares_what_is_not_of_its_making(saved, make_world, name):
     world, folder = saved
@@ -330,6 +352,12 @@ def test_fit_image_takes_any_picture(make_world, mode):
         fitted = world.fit_image(Image.new(mode, size))
         assert fitted.shape == (12, 10, 3)
         assert fitted.dtype == np.uint8
+
+
+def test_a_colour_that_stands_for_nothing_becomes_white(make_world):
+    image = Image.new("RGB", (24, 24), "magenta")
+    image.info["transparency"] = (255, 0, 255)
+    assert (make_world().fit_image(image) == 255).all()
 
 
 def test_fit_image_crops_the_centre_and_keeps_exact_frames(make_world):

@@ -40,6 +40,25 @@ def test_a_recording_wins_until_it_is_discarded() -> None:
     assert len(tape.film()) == 2
 
 
+def test_an_undo_past_the_start_of_a_recording_begins_it_anew() -> None:
+    tape = Tape(48)
+    first, *rest = frames(9)
+    tape.restart(first)
+    for frame in rest[:3]:
+        tape.add(frame)
+    tape.record("start")
+    for frame in rest[3:5]:
+        tape.add(frame)
+    tape.take_back(4)
+    tape.add(rest[7])
+    assert [f[0, 0, 0] for f in tape.film()] == [1, 8]
+    tape.record("stop")
+    tape.take_back(1)
+    assert [f[0, 0, 0] for f in tape.film()] == [1, 8]
+    tape.record("discard")
+    assert [f[0, 0, 0] for f in tape.film()] == [0, 1]
+
+
 def test_both_films_are_bounded() -> None:
     tape = Tape(50_000_000)
     tape.restart(frames(1)[0])

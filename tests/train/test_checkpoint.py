@@ -90,7 +90,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_checkpoint(path, "toy")
     save_checkpoint(path, state(1))
     whole = path.read_bytes()
-    for content in (b"", b"hello", whole[: len(whole) // 2]):
+    for content in (b"", b"hello", b"\x80\x02.", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
             load_checkpoint(path, "toy")

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,6 +245,22 @@ def test_a_run_goes_on_at_another_speed(data: Path, finished: Path, tmp_path: Pa
     assert World.from_pretrained(tmp_path / "run", "cpu").config.fps == faster.fps
 
 
+def test_a_finished_run_takes_other_settings_for_play(data: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    config = tiny_config(ema=0.9)
+    sampler = dataclasses.replace(config.world.sampler, steps=7)
+    config = dataclasses.replace(config, world=dataclasses.replace(config.world, fps=33, sampler=sampler))
+    for _ in range(2):
+        train(data, out, config)
+        world = World.from_pretrained(out, "cpu")
+        assert (world.config.fps, world.config.sampler.steps) == (33, 7)
+        before = (out / "world" / "config.yaml").stat().st_mtime_ns
+    train(data, out, config)  # nothing has changed, so nothing is written
+    assert (out / "world" / "config.yaml").stat().st_mtime_ns == before
+    assert load_checkpoint(checkpoint_path(out, "world"), "world")["step"] == 12
+
+
 def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_config(), start_from=str(finished))
     config = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=config.world.frames + 1))
@@ -253,11 +270,27 @@ def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: P
         train(data, tmp_path / "other", dataclasses.replace(config, start_from="nowhere"))
 
 
-def test_the_tokenizer_of_a_world_to_start_from_stays(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_of_a_world_to_start_from_stays(
+    data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = World.from_pretrained(finished, "cpu")
     config = dataclasses.replace(tiny_config(), start_from=str(finished))
     train(data, tmp_path / "run", config)
     assert {record["stage"] for record in read_metrics(tmp_path / "run")} == {"world"}
+    again = [
+        "train",
+        str(data),
+        "--preset",
+        "finetune",
+        "--start-from",
+        str(finished),
+        "--out",
+        str(tmp_path / "other"),
+    ]
+    for option, value in (("tokenizer.lr", "1"), ("tokenizer-share", "0.9")):
+        with pytest.raises(SystemExit):
+            main([*again, f"--{option}", value])
+        assert f"--{option} does nothing with --start-from" in capsys.readouterr().err
     gone_on = World.from_pretrained(tmp_path / "run", "cpu")
     for name, value in start.tokenizer.state_dict().items():
         assert torch.equal(gone_on.tokenizer.state_dict()[name], value), name

@@ -90,9 +90,16 @@ def resolve_train(
         fps: its frames a second.
 
     Raises:
-        UserError: a size was asked for that the data set, or the world to start from, does not have.
+        UserError: a size was asked for that the data set, or the world to start from, does not have, or a setting for a
+            stage that does not run.
     """
     if config.start_from is not None:
+        idle = sorted(key for key in given if key == "tokenizer_share" or key.startswith("tokenizer."))
+        if idle:
+            raise UserError(
+                f"--{idle[0].replace('_', '-')} does nothing with --start-from: "
+                f"the tokenizer of {config.start_from} stays as it is"
+            )
         asked = config.world.fps
         config = dataclasses.replace(config, world=dataclasses.replace(_sizes_of(config.start_from, given), fps=asked))
     world = config.world

@@ -181,7 +181,9 @@ def evaluate(
     /,
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     report: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
-    split: Literal["train", "val", "test"] = "test",
+    split: Annotated[
+        Literal["train", "val", "test"] | None, arg(metavar="train|val|test", help_behavior_hint="")
+    ] = None,
     clips: Annotated[int, arg(metavar="N")] = 64,
     horizon: Annotated[int, arg(metavar="N")] = 7,
     prompt_frames: Annotated[int, arg(metavar="N")] = 1,
@@ -212,7 +214,7 @@ def evaluate(
         dataset: data set whose frames have the world's size.
         json: write all figures to this file.
         report: write report.html, results.json with all figures and rollouts.png into this folder.
-        split: part of the data set to measure on.
+        split: part of the data set to measure on. test by default, or val where a data set of few videos has no test.
         clips: how many clips to play.
         horizon: how many frames to generate from each prompt.
         prompt_frames: how many real frames to start from.
@@ -287,7 +289,9 @@ def diagnose(
     dataset: Annotated[Path, Positional, arg(metavar="DATASET")],
     /,
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
-    split: Literal["train", "val", "test"] = "test",
+    split: Annotated[
+        Literal["train", "val", "test"] | None, arg(metavar="train|val|test", help_behavior_hint="")
+    ] = None,
     clips: Annotated[int, arg(metavar="N")] = 64,
     seed: Annotated[int, arg(metavar="N")] = 0,
     batch: Annotated[int, arg(metavar="N")] = 16,
@@ -299,7 +303,8 @@ def diagnose(
         world: world folder, run folder, or name of a shipped world.
         dataset: data set whose frames have the world's size.
         json: write the verdict and all evidence to this file.
-        split: part of the data set to measure on. Give val or test: clips that the world has not seen.
+        split: part of the data set to measure on: val or test, clips that the world has not seen. test by default, or val
+            where a data set of few videos has no test.
         clips: how many clips to measure on, 16 or more.
         seed: of everything random.
         batch: how many clips to play at once.

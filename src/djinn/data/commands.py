@@ -14,7 +14,7 @@ from djinn.data.importers.policies import PolicyName
 from djinn.errors import UserError
 
 _GAMES = ("procgen:coinrun",)
-LARGEST = 4096
+SMALLEST, LARGEST = 8, 4096
 """Pixels of the longest side of a frame."""
 
 
@@ -140,13 +140,17 @@ def parse_size(text: str) -> tuple[int, int]:
     """Reads a size such as `160x90`, width first, into `(height, width)`.
 
     Raises:
-        UserError: it is not two positive numbers, or a side is longer than `LARGEST`.
+        UserError: it is not two numbers, or a side is shorter than `SMALLEST` or longer than `LARGEST`.
     """
     match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text.strip())
-    if not match or not int(match[1]) or not int(match[2]):
+    if not match:
         raise UserError(f"size must be WIDTHxHEIGHT, for instance 64x64 or 160x90, got '{text}'")
-    if max(map(int, match.groups())) > LARGEST:
-        raise UserError(f"size must be at most {LARGEST}x{LARGEST}, got '{text}'; worlds are learnt at 64x64 or 160x90")
+    sides = [int(side) for side in match.groups()]
+    if min(sides) < SMALLEST or max(sides) > LARGEST:
+        raise UserError(
+            f"size must be at least {SMALLEST}x{SMALLEST} and at most {LARGEST}x{LARGEST}, got '{text}'; worlds are learnt "
+            "at 64x64 or 160x90"
+        )
     return int(match[2]), int(match[1])
 
 

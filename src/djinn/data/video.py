@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -121,7 +122,7 @@ def write_video(
         if suffix == ".png":
             _write_png(temporary, frames)
         elif suffix == ".gif":
-            _write_gif(temporary, large, fps)
+            _write_gif(temporary, large, len(frames), fps)
         else:
             try:
                 _write_mp4(temporary, large, fps, exact)
@@ -248,6 +249,12 @@ def _write_png(path: Path, frames: np.ndarray) -> None:
     Image.fromarray(np.concatenate(list(frames), axis=1)).save(path)
 
 
-def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
+def _write_gif(path: Path, frames: Iterator[np.ndarray], count: int, fps: float) -> None:
+    """A GIF counts in hundredths of a second: frames last one more or less, so that the film as a whole lasts as it should.
+
+    No frame lasts less than two of them, which browsers take for ten.
+    """
+    hundredths = [round(100 * i / fps) for i in range(count + 1)]
+    durations = [10 * max(2, after - before) for before, after in itertools.pairwise(hundredths)]
     images = (Image.fromarray(frame).quantize(256, Image.Quantize.MEDIANCUT) for frame in frames)
-    next(images).save(path, save_all=True, append_images=images, duration=max(20, round(1000 / fps)), loop=0)
+    next(images).save(path, save_all=True, append_images=images, duration=durations, loop=0)

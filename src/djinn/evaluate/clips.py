@@ -108,6 +108,16 @@ def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int)
     return Sample(clips, indices)
 
 
+def pick_split(dataset: Dataset, asked: str | None) -> str:
+    """The split to measure on: the one that is asked for, else `test`, or `val` of a data set that has no `test`.
+
+    Of a single video, and of most sets of fewer than ten, nothing is `test`.
+    """
+    if asked is not None:
+        return asked
+    return "val" if "test" not in dataset.splits and "val" in dataset.splits else "test"
+
+
 def check_match(world: World, dataset: Dataset) -> None:
     """Refuses a data set that a world cannot be measured on.
 

@@ -8,6 +8,7 @@ from typing import Any
 from djinn.config import adjust
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
+from djinn.evaluate.clips import pick_split
 from djinn.evaluate.console import print_report
 from djinn.evaluate.diagnose import diagnose, format_diagnosis
 from djinn.evaluate.report import evaluate, write_json
@@ -20,7 +21,7 @@ def run(
     *,
     json: Path | None = None,
     report: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     clips: int = 64,
     horizon: int = 7,
     prompt_frames: int = 1,
@@ -42,7 +43,7 @@ def run(
         dataset: a data set whose frames have the world's size.
         json: write all figures to this file.
         report: write report.html, results.json and rollouts.png into this folder.
-        split: part of the data set: train, val or test.
+        split: part of the data set: train, val or test; test by default, and val where there is no test.
         clips: how many clips to play.
         horizon: how many frames to generate from each prompt.
         prompt_frames: how many real frames to start from.
@@ -75,7 +76,7 @@ def run(
     figures = evaluate(
         loaded,
         data,
-        split=split,
+        split=pick_split(data, split),
         clips=clips,
         horizon=horizon,
         prompt_frames=prompt_frames,
@@ -103,7 +104,7 @@ def run_diagnose(
     dataset: Path,
     *,
     json: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     clips: int = 64,
     seed: int = 0,
     batch: int = 16,
@@ -115,7 +116,7 @@ def run_diagnose(
         world: a world folder, a run folder, or the name of a shipped world.
         dataset: a data set whose frames have the world's size.
         json: write the diagnosis to this file.
-        split: part of the data set: train, val or test.
+        split: part of the data set: train, val or test; test by default, and val where there is no test.
         clips: how many clips to measure on.
         seed: of everything random.
         batch: how many clips to play at once.
@@ -131,7 +132,7 @@ def run_diagnose(
         make_room(json)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(world, device)
-    diagnosis = diagnose(loaded, data, split=split, clips=clips, seed=seed, batch=batch)
+    diagnosis = diagnose(loaded, data, split=pick_split(data, split), clips=clips, seed=seed, batch=batch)
     diagnosis["protocol"]["world"] = world
     print(format_diagnosis(diagnosis))
     if json is not None:

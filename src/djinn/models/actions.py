@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from djinn.errors import UserError
+from djinn.strict_yaml import read_yaml
 
 FILE = "actions.yaml"
 
@@ -80,10 +81,11 @@ def read_actions(folder: Path, count: int) -> list[ActionName]:
     if not path.is_file():
         return [ActionName(code, default_name(code)) for code in range(count)]
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["actions"]
-        actions = [_read(code, entry) for code, entry in enumerate(entries)]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is broken: it must be a list 'actions' with a name and keys for each") from None
+        actions = [_read(code, entry) for code, entry in enumerate(read_yaml(path)["actions"])]
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{path} is broken: it must be a list 'actions' with a name and keys for each, in printable letters"
+        ) from None
     if len(actions) != count:
         raise UserError(f"{path} names {len(actions)} actions, but the world has {count}")
     return actions
@@ -92,7 +94,7 @@ def read_actions(folder: Path, count: int) -> list[ActionName]:
 def _read(code: int, entry: dict[str, Any]) -> ActionName:
     proposal = entry.get("proposed")
     if proposal is not None:
-        proposal = Proposal(_word(proposal["name"]), _keys(proposal), str(proposal.get("evidence", "")))
+        proposal = Proposal(_word(proposal["name"]), _keys(proposal), _word(proposal.get("evidence", "")))
     return ActionName(code, _word(entry["name"]), _keys(entry), proposal)
 
 
@@ -104,8 +106,8 @@ def _keys(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _word(value: Any) -> str:
-    """A name or a key; YAML reads one of digits as a number."""
-    if not isinstance(value, str | int) or isinstance(value, bool):
+    """A name, a key or a sentence; YAML reads one of digits as a number, and a terminal would obey what cannot be printed."""
+    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).isprintable():
         raise TypeError
     return str(value)
 

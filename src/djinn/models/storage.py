@@ -95,9 +95,10 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         if latent:
             save_file(latent, fresh / "latent_action.safetensors")
         save_actions(fresh, kept(folder, world.action_names, world.action_keys))
-        if world.prompts:
+        prompts = _without_own(world, folder)
+        if prompts:
             (fresh / "prompts").mkdir()
-        for i, prompt in enumerate(world.prompts):
+        for i, prompt in enumerate(prompts):
             Image.fromarray(prompt).save(fresh / "prompts" / f"{i:02}.png")
         _carry_over(folder, fresh)
         if folder.exists():
@@ -129,10 +130,27 @@ def _carry_over(folder: Path, fresh: Path) -> None:
             shutil.copytree(path, fresh / path.name, symlinks=True)
         elif path.name not in ours:
             shutil.copy2(path, fresh / path.name, follow_symlinks=False)
-    for path in (folder / "prompts").glob("*"):
-        if not re.fullmatch(r"\d\d\.png", path.name) and path.is_file():
-            (fresh / "prompts").mkdir(exist_ok=True)
-            shutil.copy2(path, fresh / "prompts" / path.name)
+    for path in _own_pictures(folder):
+        (fresh / "prompts").mkdir(exist_ok=True)
+        shutil.copy2(path, fresh / "prompts" / path.name)
+
+
+def _own_pictures(folder: Path) -> list[Path]:
+    """What people have put beside our own pictures to start from, which have two digits for a name."""
+    return [
+        path
+        for path in sorted((folder / "prompts").glob("*"))
+        if not re.fullmatch(r"\d\d\.png", path.name) and path.is_file()
+    ]
+
+
+def _without_own(world: World, folder: Path) -> list[np.ndarray]:
+    """The world's prompts but for those read from people's pictures in `folder`, which stay there as they are."""
+    own = []
+    for path in _own_pictures(folder):
+        with contextlib.suppress(UserError):
+            own.append(_load_prompt(world, path))
+    return [prompt for prompt in world.prompts if not any(np.array_equal(prompt, picture) for picture in own)]
 
 
 def _mark(folder: Path) -> None:
@@ -198,7 +216,11 @@ def load_world(folder: Path) -> World:
 
     config = load_yaml(WorldConfig, folder / "config.yaml")
     latent_file = folder / "latent_action.safetensors"
-    world = World(config, LatentActionModel(config) if latent_file.is_file() else None)
+    try:
+        world = World(config, LatentActionModel(config) if latent_file.is_file() else None)
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:  # so torch says that a size is absurd
+        said = str(error).splitlines()[0] if str(error) else "no memory for it"
+        raise UserError(f"no world can be built with the sizes in {folder / 'config.yaml'}: {said[:200]}") from None
     own = {k: v for k, v in world.state_dict().items() if not k.startswith(LATENT_ACTION)}
     load_tensors(world, own, folder / "model.safetensors")
     if world.latent_action is not None:

@@ -177,7 +177,7 @@ class World(nn.Module):
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bits, of which the lower ones are lost
             image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        if image.mode not in ("RGB", "L"):
+        if image.mode not in ("RGB", "L") or "transparency" in image.info:  # one colour may stand for nothing
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         image = image.convert("RGB")

@@ -20,7 +20,8 @@ class Tape:
     """Keeps a player's frames for a film.
 
     Two films are kept: one of all frames since the last reset, whose oldest frames leave when it is full, and one that
-    the player started; the latter wins when a film is asked for. Taking a frame back takes it out of both.
+    the player started; the latter wins when a film is asked for. Taking a frame back takes it out of both, but for a
+    recording that has ended, which stays as it is.
     """
 
     def __init__(self, frame_bytes: int) -> None:
@@ -47,12 +48,17 @@ class Tape:
             self.recording = len(self.recorded) < self.limit
 
     def take_back(self, frames: int) -> None:
-        """Takes the last frames away, as an undo does; the first one stays."""
+        """Takes the last frames away, as an undo does; the first one stays.
+
+        A recording whose beginning is taken back begins with the frame that is then shown.
+        """
         for _ in range(frames):
             if len(self.history) > 1:
                 self.history.pop()
             if self.recording and len(self.recorded) > 1:
                 self.recorded.pop()
+            elif self.recording:
+                self.recorded = [self.history[-1]]
 
     def record(self, do: str) -> None:
         """Starts a recording at the current frame, stops it, or discards it."""

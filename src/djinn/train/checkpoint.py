@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,7 +108,7 @@ def load_checkpoint(path: Path, stage: str) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no checkpoint at {path}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError):
+    except Exception:  # a damaged file breaks the unpickler in many ways: IndexError and TypeError among them
         raise UserError(f"checkpoint {path} is damaged or no checkpoint of Djinn: {remedy}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of Djinn: {remedy}")

@@ -131,6 +131,7 @@ class Trainer:
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
         self._saved_step: int | None = None
+        self._restyled = False
         self._save_cost = 0.0
         self._warned = False
         self._shown = (0.0, "")
@@ -154,6 +155,8 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
         if self.finished:
+            if self._restyled:
+                self.save(again=True)  # the frames a second or the sampler of the world, which no step depends on
             return {}
         self._bar = Progress(self.stage.name, shown=self.ranks.first)
         loader = self.loader_factory(self.step)
@@ -319,12 +322,16 @@ class Trainer:
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > max(SAVE_SECONDS, 20 * self._save_cost)
 
-    def save(self) -> None:
-        """Writes the checkpoint, and what the stage exports, on the first rank."""
+    def save(self, again: bool = False) -> None:
+        """Writes the checkpoint, and what the stage exports, on the first rank.
+
+        Args:
+            again: also where that of this step is there already.
+        """
         self._check_sound()
         began = time.monotonic()
         self._saved_at = began
-        if self.ranks.first and self._saved_step != self.step:
+        if self.ranks.first and (again or self._saved_step != self.step):
             checkpoint.save_checkpoint(self.path, self._state(), self._saved_step)
             self._saved_step = self.step
             self._export()
@@ -374,7 +381,9 @@ class Trainer:
                 self.metrics.rewind(self.stage.name, -1)
             return
         state = checkpoint.load_checkpoint(self.path, self.stage.name)
-        checkpoint.check_same(self._stored_identity(state["config"]), self.identity, self.folder)
+        stored = self._stored_identity(state["config"])
+        checkpoint.check_same(stored, self.identity, self.folder)
+        self._restyled = stored["world"] != self.identity["world"]
         self.stage.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

@@ -29,6 +29,7 @@ from djinn.errors import UserError
 
 SIZE = 64
 MIN_EPISODE = 16
+LAST_LEVEL = 2**31 - 2
 MIN_PER_LEVEL = 64
 MOST_SHORT = 100
 TEST_LEVELS_FROM = 10_000
@@ -210,6 +211,8 @@ def _play(job: tuple[int, int, CoinRun]) -> tuple[int, list[Recording]]:
 def _check(levels: range, frames: int, fps: float, seed: int, workers: int) -> None:
     if len(levels) == 0 or levels.start < 0 or levels.step != 1:
         raise UserError(f"levels must be FIRST:END with 0 <= FIRST < END, got {levels.start}:{levels.stop}")
+    if levels.stop > LAST_LEVEL + 1:
+        raise UserError(f"the game's last level is {LAST_LEVEL}, got {levels.start}:{levels.stop}")
     if frames < MIN_EPISODE:
         raise UserError(f"frames must be at least {MIN_EPISODE}, got {frames}")
     check_fps(fps)

@@ -42,7 +42,7 @@ def import_videos(
     """Reads video files at one rate and size and writes them as a data set.
 
     Each file is one episode, or a few where it is very long. Files are dealt to train, val and test by a hash of their
-    names; with two files or more one is in `val`. A single file is cut by time: its last tenth is `val`.
+    names; with two files or more one is in `val`. A single file is cut by time, however long: its last tenth is `val`.
     In a folder, a file that is no video is left out with a warning, and one that is cut short is kept up to there.
 
     Args:
@@ -84,8 +84,11 @@ def import_videos(
                 _warn(f"{error}; " + (f"kept {kept} frames" if kept else "left out"))
             else:
                 if writer.frames == before:
+                    too_few = f"{file.path} has fewer than 2 frames at {fps:g} frames/s"
+                    if file.named:
+                        raise UserError(f"{too_few}: leave it out or import it with a higher --fps")
                     left_out += 1
-                    _warn(f"{file.path} has fewer than 2 frames at {fps:g} frames/s; left out")
+                    _warn(f"{too_few}; left out")
         writer.about["files"] = len(files) - left_out
         if left_out:
             _warn(f"{left_out} of {len(files)} files were left out")
@@ -168,7 +171,7 @@ def _settle_splits(writer: DatasetWriter) -> int:
     """
     sources = sorted({e["source"] for e in writer.episodes}, key=splits.share)
     if len(sources) == 1:
-        writer.episodes = [part for episode in writer.episodes for part in _cut(episode)]
+        writer.episodes = _cut(writer.episodes)
         return 1
     split_of = {e["source"]: e["split"] for e in writer.episodes}
     for split in ("train", "val"):
@@ -181,15 +184,22 @@ def _settle_splits(writer: DatasetWriter) -> int:
     return len(sources)
 
 
-def _cut(episode: dict[str, Any]) -> list[dict[str, Any]]:
-    held_out = round(episode["length"] * _HELD_OUT_TIME)
-    if held_out < 2:
-        return [{**episode, "split": "train"}]
-    kept = episode["length"] - held_out
-    return [
-        {**episode, "split": "train", "length": kept},
-        {**episode, "split": "val", "start": episode["start"] + kept, "length": held_out},
-    ]
+def _cut(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Makes `val` of the end of a film whose episodes follow one another; no part is shorter than 2 frames."""
+    total = sum(episode["length"] for episode in episodes)
+    held_out = round(total * _HELD_OUT_TIME)
+    left = total - held_out if held_out >= 2 else total
+    parts = []
+    for episode in episodes:
+        length = episode["length"]
+        kept = min(max(left, 0), length)
+        left -= length
+        kept = 0 if kept == 1 else length if length - kept == 1 else kept
+        if kept:
+            parts.append({**episode, "split": "train", "length": kept})
+        if kept < length:
+            parts.append({**episode, "split": "val", "start": episode["start"] + kept, "length": length - kept})
+    return parts
 
 
 def _expected(files: list[VideoFile], fps: float) -> int | None:
