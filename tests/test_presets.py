@@ -58,7 +58,7 @@ def test_bench_is_the_size_that_its_targets_name():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("tinny", "did you mean 'tiny'"), ("xyz", "the presets are tiny, finetune")]
+    ("name", "words"), [("tinny", "did you mean 'tiny'"), ("xyz", "the presets are tiny, small, finetune")]
 )
 def test_unknown_preset_names_the_others(name, words):
     with pytest.raises(UserError, match=words):
