@@ -112,6 +112,11 @@ def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, mak
     assert (folder / "README.md").read_text() == "about"
 
 
+def test_who_may_read_the_card_may_read_the_weights(saved):
+    _, folder = saved
+    assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1
+
+
 def test_what_people_put_into_a_world_stays(saved, make_world):
     """Notes, a card, a folder of their own and pictures to start from; our own pictures are made anew."""
     _, folder = saved

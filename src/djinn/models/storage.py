@@ -91,9 +91,9 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         state = {k: _narrow(v, DTYPES[dtype] if k in weights else v.dtype) for k, v in world.state_dict().items()}
         latent = {k.removeprefix(LATENT_ACTION): v for k, v in state.items() if k.startswith(LATENT_ACTION)}
         save_yaml(world.config, fresh / "config.yaml")
-        save_file({k: v for k, v in state.items() if not k.startswith(LATENT_ACTION)}, fresh / "model.safetensors")
+        _save({k: v for k, v in state.items() if not k.startswith(LATENT_ACTION)}, fresh / "model.safetensors")
         if latent:
-            save_file(latent, fresh / "latent_action.safetensors")
+            _save(latent, fresh / "latent_action.safetensors")
         save_actions(fresh, kept(folder, world.action_names, world.action_keys))
         prompts = _without_own(world, folder)
         if prompts:
@@ -199,6 +199,14 @@ def _refuse_other(folder: Path) -> None:
 def _old(folder: Path) -> Path:
     folder = Path(os.path.abspath(folder))  # "." and ".." have no name of their own
     return folder.with_name(folder.name + ".old") if folder.name else folder
+
+
+def _save(state: dict[str, Tensor], file: Path) -> None:
+    """Writes tensors into a file that others may read as they may what else is made here; safetensors shuts them out."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(state, file)
+    file.chmod(mode)
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
