@@ -11,15 +11,13 @@ from djinn.evaluate.effects import effects_of, measure_effects
 from djinn.evaluate.name_command import keep_own, name_run, run
 from djinn.evaluate.names import (
     Evidence,
-    Reading,
     assign_keys,
     gather,
     name_actions,
     propose_names,
     read_effects,
-    read_table,
-    words_of,
 )
+from djinn.evaluate.readings import Reading
 from djinn.models.actions import ActionName, proposed, read_actions, save_actions
 from djinn.models.world import World
 
@@ -93,27 +91,6 @@ def test_a_thing_that_moves_before_a_still_camera():
 
 
 # -------------------------------------------------------------------------------------------------- by the true moves
-
-
-def test_true_moves_are_read_by_their_parts():
-    assert words_of("right + up") == {"right", "up"} and words_of("UPRIGHTFIRE") == {"up", "right", "fire"}
-    assert words_of("none") == words_of("NOOP") == set() and words_of("pick up") == {"pick up"}
-    readings = read_table(
-        table(
-            [
-                {"right+up": 60, "right": 20, "right+down": 10, "none": 10},
-                {"right+up": 25, "left+up": 30, "up": 30, "none": 15},
-                {"left": 40, "left+down": 30, "left+up": 20, "right": 10},
-                {"left": 30, "right": 30, "none": 20, "up": 20},
-                {"none": 80, "left": 20},
-                {"right": 9},
-            ]
-        ),
-        "val",
-    )
-    expected = [("right", "up"), ("up",), ("left",), (), ("stay",), ()]
-    assert [reading.words for reading in readings] == expected
-    assert "left 90%" in readings[2].evidence and "in val" in readings[2].evidence
 
 
 def test_true_moves_count_for_more_than_effects(scroll):

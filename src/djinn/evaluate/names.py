@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from djinn.errors import UserError
 from djinn.evaluate.clips import check_match, draw_clips, measuring, read_codes
 from djinn.evaluate.controllability import CodeTable
 from djinn.evaluate.effects import Effects, measure_effects
+from djinn.evaluate.readings import AXES, STAY, SURE_FROM, Reading, ordered, read_table
 from djinn.models.actions import ActionName, default_name, proposed
 from djinn.models.world import World
 
@@ -26,35 +26,13 @@ OBJECT_FROM = 1.0
 """Something in the picture has moved where the motion of all blocks adds up to this many pixels a frame."""
 AGREE_FROM = 0.8
 """Share, of the prompts from which a code moves at all, that must move the same way; by chance half of them do."""
-SURE_FROM = 0.5
-"""Share of true moves, or of all prompts, that must speak for a word."""
-LIFT_FROM = 1.3
-"""A true move speaks for a code where it is this many times as frequent as among all transitions."""
-LEAST_SEEN = 30
-"""Transitions from which a code's true moves count."""
-
-STAY = "stay"
-NOTHING = ("none", "noop", "no-op", "nothing", "idle", "stay")
 ARROWS = (("left", "ArrowLeft"), ("right", "ArrowRight"), ("up", "ArrowUp"), ("jump", "ArrowUp"), ("down", "ArrowDown"))
 SPACE = ("fire", "shoot", "jump", "up")
 """Words for the space bar, the first that some code has."""
-AXES = (("left", "right"), ("up", "down"))
-"""Words for less and for more along x and y."""
 WAYS = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
 WAYS["jump"] = WAYS["up"]
 """Axis and sign of each word that says a way."""
 Motion = Float[np.ndarray, "codes p 2"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What speaks for a code's name."""
-
-    words: tuple[str, ...]
-    """What it does at once, as `("right", "jump")`; empty where nothing is clear."""
-    strength: float = 0.0
-    """Tells which of two codes with the same words has the name first."""
-    evidence: str = "nothing that it does is clear"
 
 
 @dataclass(frozen=True)
@@ -196,50 +174,6 @@ def _of_both(true: Reading, effect: Reading, reach: float | None, other_goes: bo
     return effect if not said or goes > said or instead else true
 
 
-def words_of(move: str) -> frozenset[str]:
-    """What a true move does at once: `right+up` does `right` and `up`, and a move that does nothing has no words."""
-    text = move.strip()  # of the Arcade Learning Environment: UPRIGHTFIRE
-    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)
-    parts = re.findall(r"UP|DOWN|LEFT|RIGHT|FIRE|NOOP", text) if compound else re.split(r"\s*\+\s*", text)
-    return frozenset(part.lower() for part in parts) - set(NOTHING)
-
-
-def read_table(table: CodeTable, split: str) -> list[Reading]:
-    """Reads each code as the words of the true moves that it stands for, where these are clear.
-
-    A word is clear if at least `SURE_FROM` of a code's transitions have it and that is at least `LIFT_FROM` times its share
-    among all transitions. A code that does nothing is clear if the moves without words are.
-
-    Args:
-        table: counts of codes against true moves.
-        split: part of the data set they are from.
-    """
-    counts = np.array(table.counts)
-    parts = [words_of(move) for move in table.moves]
-    words = sorted(set().union(*parts))
-    has = np.array([[word in part for word in words] + [not part] for part in parts])  # the last column: does nothing
-    by_word, total = counts @ has, max(int(counts.sum()), 1)
-    base = by_word.sum(axis=0) / total
-    readings = []
-    for row, seen in zip(by_word, counts.sum(axis=1), strict=True):
-        share = row / max(int(seen), 1)
-        lift = share / np.maximum(base, 1e-9)
-        clear = (share >= SURE_FROM) & (lift >= LIFT_FROM) & (seen >= LEAST_SEEN)
-        if not clear.any():
-            readings.append(Reading(()))
-            continue
-        found = [(word, float(share[i]), float(base[i])) for i, word in enumerate([*words, STAY]) if clear[i]]
-        said = ", ".join(f"{word} {s:.0%} (of all transitions {b:.0%})" for word, s, b in found)
-        readings.append(
-            Reading(
-                _ordered(word for word, _, _ in found),
-                min(s / b * s for _, s, b in found),
-                f"true moves of its {int(seen):,} transitions in {split}: {said}",
-            )
-        )
-    return readings
-
-
 def read_effects(effects: Effects) -> list[Reading]:
     """Reads each code as the direction it moves in, where it does so from most prompts and hardly ever the other way.
 
@@ -262,7 +196,7 @@ def read_effects(effects: Effects) -> list[Reading]:
             said = [f"{abs(v):.1f} px a frame {AXES[axis][v > 0]} from {sure:.0%}" for axis, v, sure in directions]
             strength = min(abs(speed) * sure for _, speed, sure in directions)
             text = f"{what} {' and '.join(said)} of {prompts} prompts"
-            readings.append(Reading(_ordered(words), strength, text))
+            readings.append(Reading(ordered(words), strength, text))
         elif still >= SURE_FROM:
             text = f"nothing moves by it from {still:.0%} of {prompts} prompts"
             readings.append(Reading((STAY,), float(still), text))
@@ -345,12 +279,6 @@ def _straight(motion: Motion, least: float, words: Sequence[tuple[str, ...]]) ->
         other = [axis for axis in (0, 1) if axis not in {WAYS[word][0] for word in said if word in WAYS}]
         share.append(float(1 - own[:, other].any(axis=-1).mean()))
     return share
-
-
-def _ordered(words: Iterable[str]) -> tuple[str, ...]:
-    """Words as one says them: to the side first, and none beside `stay`."""
-    rank = {word: i for i, word in enumerate(("left", "right"))}
-    return tuple(sorted(set(words), key=lambda word: (word == STAY, rank.get(word, len(rank)), word)))
 
 
 def _by_strength(readings: Sequence[Reading]) -> list[int]:
