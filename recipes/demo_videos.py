@@ -2,8 +2,9 @@
 
     python recipes/demo_videos.py assets/coinrun-videos
 
-Each file is one attempt at one level of easy CoinRun, 64x64 at 10 frames/s, without labels; the levels are none of those that
-the world that comes with Djinn was trained or measured on. The same command makes the same pictures again. It needs the extra `coinrun`.
+Each file is one attempt at one level of easy CoinRun, 64x64 at 10 frames/s, without labels; the levels are none of those
+that the world that comes with Djinn was trained or measured on. The same command makes the same pictures again. It needs
+the extra `coinrun`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.animation import save_action_grid
 from djinn.evaluate.effects import measure_effects
+from djinn.evaluate.gallery import liveliest
 from djinn.evaluate.names import name_actions
 from djinn.models.actions import ActionName, save_actions
 from djinn.models.world import World
@@ -107,7 +108,7 @@ def check(figures: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
 
 
 def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.ndarray]:
-    """Frames of unseen levels from which the arrow keys lead both ways and up; any action counts for an arrow that none has.
+    """Frames of unseen levels from which the arrow keys lead farthest.
 
     Raises:
         UserError: no episode is long enough.
@@ -117,17 +118,7 @@ def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.
         raise UserError(f"no episode of {test.path} has {LEAST_FRAMES} frames: record longer ones")
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
-    effects = measure_effects(world, frames[:, None], frames=6)
-
-    def scene(key: str, axis: int, sign: int) -> np.ndarray:
-        """How far the scene moves as it should under a key, in pixels a frame, from each picture."""
-        codes = [action.code for action in actions if key in action.keys] or list(range(world.num_actions))
-        return (sign * effects.shifts[codes, :, axis]).max(axis=0)
-
-    left, right, rise = scene("ArrowLeft", 0, 1), scene("ArrowRight", 0, -1), scene("ArrowUp", 1, 1)
-    moving = left.clip(0, 1) * right.clip(0, 1) * rise.clip(0, 3)  # in the air none jumps, at a wall none walks
-    best = np.sort(np.argsort(np.negative(moving), kind="stable")[:KEPT])
-    return [frames[i] for i in best]
+    return liveliest(world, frames, actions, kept=KEPT, frames=6) or list(frames[:KEPT])
 
 
 def compute_line(figures: Mapping[str, Any], minutes: Mapping[str, float], given: str | None = None) -> str:

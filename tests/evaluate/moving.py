@@ -52,7 +52,7 @@ def prompts(count: int = 8) -> np.ndarray:
 class ScrollerSession:
     """Plays a `Scroller` as `djinn.generate.session.Session` would."""
 
-    def __init__(self, world: Scroller, prompt: np.ndarray, *, sampler, seed: int, undo_depth: int) -> None:
+    def __init__(self, world: Scroller, prompt: np.ndarray, *, sampler=None, seed: int = 0, undo_depth: int) -> None:
         self.world, self.seed = world, seed
         self.pictures = [world.pictures[frame[0].tobytes()] for frame in prompt]
         self.reset()

@@ -155,8 +155,18 @@ def train(args: list[str]) -> None:
     config = resolve_train(options, config, given, (dataset.height, dataset.width), dataset.fps)
     from djinn.train.run import train as train_run
 
+    before = _last_export(options.out)
     train_run(options.dataset, options.out, config, stage=options.stage)
     if options.stage != "tokenizer":
+        from djinn.evaluate.gallery import choose_for_run
         from djinn.evaluate.name_command import name_run
 
         name_run(options.out, options.dataset, config.start_from)
+        if _last_export(options.out) != before:
+            choose_for_run(options.out, options.dataset)
+
+
+def _last_export(run: Path) -> float | None:
+    """When the world of a run was last written, if it was."""
+    file = run / "world" / "model.safetensors"
+    return file.stat().st_mtime if file.is_file() else None

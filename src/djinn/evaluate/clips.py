@@ -118,6 +118,22 @@ def pick_split(dataset: Dataset, asked: str | None) -> str:
     return "val" if "test" not in dataset.splits and "val" in dataset.splits else "test"
 
 
+def held_out_split(dataset: Dataset, frames: int) -> str:
+    """The first split with two clips or more that training has not seen; `train` where there is none.
+
+    Raises:
+        UserError: no split has two clips of so many frames.
+    """
+    for split in ("val", "test"):
+        try:
+            draw_clips(dataset, split, 2, frames, 0)
+        except UserError:
+            continue
+        return split
+    draw_clips(dataset, "train", 2, frames, 0)
+    return "train"
+
+
 def check_match(world: World, dataset: Dataset) -> None:
     """Refuses a data set that a world cannot be measured on.
 

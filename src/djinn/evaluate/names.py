@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
-from djinn.errors import UserError
-from djinn.evaluate.clips import check_match, draw_clips, measuring, read_codes
+from djinn.evaluate.clips import check_match, draw_clips, held_out_split, measuring, read_codes
 from djinn.evaluate.controllability import CodeTable
 from djinn.evaluate.effects import Effects, measure_effects
 from djinn.evaluate.readings import AXES, STAY, SURE_FROM, Reading, ordered, read_table
@@ -93,23 +92,11 @@ def gather(
     """
     if world.latent_action is not None:
         check_match(world, dataset)
-    split = _held_out(dataset, world.config.frames)
+    split = held_out_split(dataset, world.config.frames)
     drawn = draw_clips(dataset, split, prompts, 1, seed)
     first = drawn.clips.batch(drawn.indices)
     effects = measure_effects(world, first, frames=frames, sampler=sampler, seed=seed, progress=progress)
     return Evidence(effects, _table(world, dataset, split, clips, seed, progress), split)
-
-
-def _held_out(dataset: Dataset, frames: int) -> str:
-    """The first split with two clips or more that training has not seen; `train` where there is none."""
-    for split in ("val", "test"):
-        try:
-            draw_clips(dataset, split, 2, frames, 0)
-        except UserError:
-            continue
-        return split
-    draw_clips(dataset, "train", 2, frames, 0)
-    return "train"
 
 
 def _table(world: World, dataset: Dataset, split: str, clips: int, seed: int, progress: bool) -> CodeTable | None:
