@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_name_lasts_meanwhile(fo
     assert warning is not None and "cannot be written (Permission denied)." in warning and "until the server" in warning
     assert world.action_names[0] == "go" and "in no folder" in str(rename(world, None, 1, "x"))
     (folder / "actions.yaml").write_text("{")
-    assert "broken" in str(rename(world, folder, 0, "go"))
+    assert "is not valid YAML" in str(rename(world, folder, 0, "go"))
 
 
 def test_a_served_folder_gets_the_names(folder) -> None:
