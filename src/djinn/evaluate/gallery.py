@@ -53,7 +53,9 @@ def liveliest(
         The pictures in their order; None where no action has an arrow key, or none moves the whole picture.
     """
     codes = {key: action.code for action in actions for key in action.keys if key in WAYS}
-    far = np.ones(len(pictures)) if codes else np.zeros(len(pictures))
+    if not codes:
+        return None
+    far = np.ones(len(pictures))
     total = len(codes) * frames * len(pictures)
     with (
         measuring(world),
