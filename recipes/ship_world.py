@@ -27,7 +27,7 @@ from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.animation import save_action_grid
 from djinn.evaluate.effects import measure_effects
-from djinn.evaluate.gallery import liveliest
+from djinn.evaluate.gallery import KEPT, liveliest
 from djinn.evaluate.names import name_actions
 from djinn.models.actions import ActionName, save_actions
 from djinn.models.world import World
@@ -35,7 +35,7 @@ from djinn.plan import count_parameters
 from djinn.strict_yaml import load_yaml
 
 WORLDS = Path(__file__).parent.parent / "src" / "djinn" / "worlds"
-TRIED, KEPT = 64, 12
+TRIED = 64
 LEAST_FRAMES = 40
 """Episodes from whose middle pictures are taken are no shorter."""
 
@@ -118,7 +118,7 @@ def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.
         raise UserError(f"no episode of {test.path} has {LEAST_FRAMES} frames: record longer ones")
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
-    return liveliest(world, frames, actions, kept=KEPT, frames=6) or list(frames[:KEPT])
+    return liveliest(world, frames, actions, frames=6) or list(frames[:KEPT])
 
 
 def compute_line(figures: Mapping[str, Any], minutes: Mapping[str, float], given: str | None = None) -> str:

@@ -56,11 +56,11 @@ def format_plan(name: str) -> str:
         "",
         f"memory in training for weights, gradients and AdamW in fp32 ({TRAINING_BYTES} bytes a parameter), to which",
         "the activations come, which grow with the batch and are not counted here",
-        f"  world stage       {_size(_world_bytes(parts)):>9}   {_stage(config.dynamics, frames)}",
     ]
     if config.start_from is None:
         size = _size(TRAINING_BYTES * parts["tokenizer"])
-        lines.insert(-1, f"  tokenizer stage   {size:>9}   {_stage(config.tokenizer, frames)}")
+        lines.append(f"  tokenizer stage   {size:>9}   {_stage(config.tokenizer, frames)}")
+    lines.append(f"  world stage       {_size(_world_bytes(parts)):>9}   {_stage(config.dynamics, frames)}")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ import pytest
 from moving import Scroller, ScrollerSession, prompts
 
 from djinn.data.writer import DatasetWriter
-from djinn.evaluate import gallery
+from djinn.evaluate import effects, gallery
 from djinn.evaluate.gallery import choose_for_run, liveliest
 from djinn.models.actions import ActionName, read_actions, save_actions
 from djinn.models.world import World
@@ -27,8 +27,8 @@ class Walled(ScrollerSession):
 
 
 def test_walls_are_no_place_to_start(monkeypatch):
-    monkeypatch.setattr(gallery, "Session", Walled)
-    monkeypatch.setattr(gallery, "AT_ONCE", 3)
+    monkeypatch.setattr(effects, "Session", Walled)
+    monkeypatch.setattr(effects, "AT_ONCE", 3)
     pictures = prompts()[:, 0]
     world = Scroller([(2, 0), (-2, 0), (0, 0)])
     chosen = liveliest(world, pictures, WALKS, kept=4, progress=False)
@@ -39,7 +39,7 @@ def test_walls_are_no_place_to_start(monkeypatch):
 
 @pytest.mark.parametrize("actions", [WALKS[2:], [ActionName(2, "left", ("ArrowLeft",))]])
 def test_without_keys_that_lead_anywhere_there_is_nothing_to_choose_by(monkeypatch, actions):
-    monkeypatch.setattr(gallery, "Session", ScrollerSession)
+    monkeypatch.setattr(effects, "Session", ScrollerSession)
     world = Scroller([(2, 0), (-2, 0), (0, 0)])
     assert liveliest(world, prompts()[:, 0], actions, progress=False) is None
 

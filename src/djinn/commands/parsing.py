@@ -16,6 +16,7 @@ from djinn.errors import UserError
 
 World = Annotated[str, Positional, arg(metavar="WORLD")]
 YesNo = Annotated[Literal["yes", "no"] | None, arg(metavar="yes|no", help_behavior_hint="")]
+Split = Annotated[Literal["train", "val", "test"] | None, arg(metavar="train|val|test", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Engine = Literal["auto", "torch", "onnx", "int8"]
 Device = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]

@@ -94,14 +94,9 @@ def resolve_train(
             stage that does not run.
     """
     if config.start_from is not None:
-        idle = sorted(key for key in given if key == "tokenizer_share" or key.startswith("tokenizer."))
-        if idle:
-            raise UserError(
-                f"--{idle[0].replace('_', '-')} does nothing with --start-from: "
-                f"the tokenizer of {config.start_from} stays as it is"
-            )
+        _refuse_fixed(config.start_from, given)
         asked = config.world.fps
-        config = dataclasses.replace(config, world=dataclasses.replace(_sizes_of(config.start_from, given), fps=asked))
+        config = dataclasses.replace(config, world=dataclasses.replace(_sizes_of(config.start_from), fps=asked))
     world = config.world
     for side, has in zip(("height", "width"), size, strict=True):
         asked = getattr(world, side)
@@ -124,17 +119,25 @@ def resolve_train(
     )
 
 
-def _sizes_of(start: str, given: set[str]) -> WorldConfig:
+def _refuse_fixed(start: str, given: set[str]) -> None:
+    """Refuses keys for what stays as it is in the world to start from."""
+    sizes = sorted(key for key in given - {"world.fps"} if key.startswith("world."))
+    if sizes:
+        raise UserError(f"--{sizes[0]} cannot be chosen with --start-from: the sizes are those of {start}")
+    idle = sorted(key for key in given if key == "tokenizer_share" or key.startswith("tokenizer."))
+    if idle:
+        option = idle[0].replace("_", "-")
+        raise UserError(f"--{option} does nothing with --start-from: the tokenizer of {start} stays as it is")
+
+
+def _sizes_of(start: str) -> WorldConfig:
     """The sizes of the world to start from.
 
     Raises:
-        UserError: there is no such world, or other sizes were asked for.
+        UserError: there is no such world.
     """
     from djinn.models.storage import find_world
 
-    asked = sorted(key for key in given - {"world.fps"} if key.startswith("world."))
-    if asked:
-        raise UserError(f"--{asked[0]} cannot be chosen with --start-from: the sizes are those of {start}")
     return load_yaml(WorldConfig, find_world(start) / "config.yaml")
 
 

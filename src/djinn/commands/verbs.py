@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from djinn.commands.parsing import Device, Engine, Flag, World, YesNo
+from djinn.commands.parsing import Device, Engine, Flag, Split, World, YesNo
 from djinn.data.importers.policies import PolicyName
 from djinn.errors import UserError
 from djinn.presets import PRESETS
@@ -181,9 +181,7 @@ def evaluate(
     /,
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
     report: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, arg(metavar="train|val|test", help_behavior_hint="")
-    ] = None,
+    split: Split = None,
     clips: Annotated[int, arg(metavar="N")] = 64,
     horizon: Annotated[int, arg(metavar="N")] = 7,
     prompt_frames: Annotated[int, arg(metavar="N")] = 1,
@@ -289,9 +287,7 @@ def diagnose(
     dataset: Annotated[Path, Positional, arg(metavar="DATASET")],
     /,
     json: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, arg(metavar="train|val|test", help_behavior_hint="")
-    ] = None,
+    split: Split = None,
     clips: Annotated[int, arg(metavar="N")] = 64,
     seed: Annotated[int, arg(metavar="N")] = 0,
     batch: Annotated[int, arg(metavar="N")] = 16,

@@ -15,7 +15,7 @@ from djinn.errors import UserError
 
 _GAMES = ("procgen:coinrun",)
 SMALLEST, LARGEST = 8, 4096
-"""Pixels of the longest side of a frame."""
+"""Pixels of a side of a frame."""
 
 
 def import_data(

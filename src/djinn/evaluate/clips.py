@@ -113,9 +113,7 @@ def pick_split(dataset: Dataset, asked: str | None) -> str:
 
     Of a single video, and of most sets of fewer than ten, nothing is `test`.
     """
-    if asked is not None:
-        return asked
-    return "val" if "test" not in dataset.splits and "val" in dataset.splits else "test"
+    return asked or next((split for split in ("test", "val") if split in dataset.splits), "test")
 
 
 def held_out_split(dataset: Dataset, frames: int) -> str:

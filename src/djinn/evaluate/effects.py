@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,20 +93,49 @@ def measure_effects(
     """
     if len(prompts) < 2 or frames < 1:
         raise UserError(f"effects need 2 prompts and 1 frame or more, got {len(prompts)} and {frames}: ask for more")
-    shape = (world.num_actions, len(prompts), frames + 1, *prompts.shape[2:])
-    made = np.empty(shape, np.uint8)
+    made = hold_actions(
+        world, prompts, range(world.num_actions), frames=frames, sampler=sampler, seed=seed, progress=progress
+    )
+    return effects_of(made, progress=progress)
+
+
+def hold_actions(
+    world: World,
+    prompts: UInt8[np.ndarray, "p 1 h w 3"],
+    codes: Sequence[int],
+    *,
+    frames: int,
+    sampler: SamplerConfig | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> UInt8[np.ndarray, "codes p t h w 3"]:
+    """Holds latent actions for some frames from each prompt.
+
+    Args:
+        world: the world.
+        prompts: first frames.
+        codes: the actions.
+        frames: how long to hold an action.
+        sampler: how tokens are drawn; the world's own setting by default.
+        seed: of the draws, the same for each code.
+        progress: show a progress bar.
+
+    Returns:
+        What was made; the prompt first.
+    """
+    made = np.empty((len(codes), len(prompts), frames + 1, *prompts.shape[2:]), np.uint8)
     made[:, :, 0] = prompts[:, 0]
-    total = world.num_actions * len(prompts) * frames
+    total = len(codes) * len(prompts) * frames
     with measuring(world), tqdm(total=total, desc="trying actions", unit=" frames", disable=not progress) as bar:
         for start in range(0, len(prompts), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             session = Session(world, prompts[part], sampler=sampler, seed=seed + start, undo_depth=0)
-            for code in range(world.num_actions):
+            for place, code in enumerate(codes):
                 session.reset()
                 for t in range(1, frames + 1):
-                    made[code, part, t] = session.step(code)
+                    made[place, part, t] = session.step(code)
                     bar.update(len(prompts[part]))
-    return effects_of(made, progress=progress)
+    return made
 
 
 def effects_of(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool = False) -> Effects:
@@ -119,9 +149,8 @@ def effects_of(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool =
     moved = []
     for code in tqdm(range(codes), desc="measuring motion", unit=" codes", disable=not progress):
         pictures = grey(frames[code])
-        before, after = (x.reshape(-1, *x.shape[2:]) for x in (pictures[:, :-1], pictures[:, 1:]))
-        moved.append((global_shift(before, after), block_flow(before, after)))
-    shifts = np.median(np.stack([m[0] for m in moved]).reshape(codes, prompts, length - 1, 2), axis=2)
+        moved.append((median_shift(pictures), block_flow(*_pairs(pictures))))
+    shifts = np.stack([m[0] for m in moved])
     flows = np.stack([m[1] for m in moved])
     flows = flows.reshape(codes, prompts, length - 1, *flows.shape[2:]).mean(axis=2, dtype=np.float64)
     change = _change(frames)
@@ -143,6 +172,17 @@ def effects_of(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool =
             )
         )
     return Effects(frames, effects, shifts, flows, explained_by_code(own))
+
+
+def median_shift(pictures: Float[np.ndarray, "p t h w"]) -> Float[np.ndarray, "p 2"]:
+    """Shift of the whole picture of each film of grey pictures, in pixels a frame: the median over its frames."""
+    prompts, length = pictures.shape[:2]
+    return np.median(global_shift(*_pairs(pictures)).reshape(prompts, length - 1, 2), axis=1)
+
+
+def _pairs(pictures: Float[np.ndarray, "p t h w"]) -> tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]:
+    """Pictures, and those that follow them."""
+    return pictures[:, :-1].reshape(-1, *pictures.shape[2:]), pictures[:, 1:].reshape(-1, *pictures.shape[2:])
 
 
 def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:

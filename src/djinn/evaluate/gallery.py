@@ -5,29 +5,27 @@ At a wall none walks, and in the air none jumps: from a picture taken at random 
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from tqdm import tqdm
+from jaxtyping import UInt8
 
 from djinn.data.dataset import Dataset
-from djinn.evaluate.clips import draw_clips, held_out_split, measuring
-from djinn.evaluate.motion import global_shift, grey
-from djinn.generate.session import Session
+from djinn.evaluate.clips import draw_clips, held_out_split
+from djinn.evaluate.effects import hold_actions, median_shift
+from djinn.evaluate.motion import grey
+from djinn.evaluate.name_command import is_first_process
+from djinn.evaluate.names import ARROWS, WAYS
 from djinn.models.actions import ActionName, read_actions
 from djinn.models.world import World, find_world
 
 TRIED, KEPT = 80, 12
-AT_ONCE = 16
-"""Pictures played from side by side."""
-WAYS = {"ArrowLeft": (0, 1, 1.0), "ArrowRight": (0, -1, 1.0), "ArrowUp": (1, 1, 3.0), "ArrowDown": (1, -1, 3.0)}
-"""Axis and sign in which the picture moves under a key where the camera follows, and pixels a frame beyond which more is not
-better."""
+MOVES = {key: WAYS[word] for word, key in ARROWS}
+"""Axis and sign in which the player moves under a key, and the picture the other way where the camera follows."""
+ENOUGH = (1.0, 3.0)
+"""Pixels a frame, to the side and up or down, beyond which more is not better."""
 
 
 def liveliest(
@@ -52,36 +50,18 @@ def liveliest(
     Returns:
         The pictures in their order; None where no action has an arrow key, or none moves the whole picture.
     """
-    codes = {key: action.code for action in actions for key in action.keys if key in WAYS}
+    codes = {key: action.code for action in actions for key in action.keys if key in MOVES}
     if not codes:
         return None
+    made = hold_actions(world, pictures[:, None], list(codes.values()), frames=frames, progress=progress)
     far = np.ones(len(pictures))
-    total = len(codes) * frames * len(pictures)
-    with (
-        measuring(world),
-        tqdm(total=total, desc="choosing pictures to start from", unit=" frames", disable=not progress) as bar,
-    ):
-        for start in range(0, len(pictures), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            session = Session(world, pictures[part, None], undo_depth=0)
-            for key, code in codes.items():
-                axis, sign, enough = WAYS[key]
-                session.reset()
-                made = [pictures[part]]
-                for _ in range(frames):
-                    made.append(session.step(code))
-                    bar.update(len(made[0]))
-                far[part] *= (sign * _shift(np.stack(made))[:, axis]).clip(0, enough)
+    for key, films in zip(codes, made, strict=True):
+        axis, sign = MOVES[key]
+        far *= (-sign * median_shift(grey(films))[:, axis]).clip(0, ENOUGH[axis])
     if not far.any():
         return None
     best = np.sort(np.argsort(-far, kind="stable")[:kept])
     return [pictures[i] for i in best]
-
-
-def _shift(made: UInt8[np.ndarray, "t p h w 3"]) -> Float[np.ndarray, "p 2"]:
-    """How far each whole picture moves, in pixels a frame: the median over frames."""
-    lit = grey(made)
-    return np.median([global_shift(*pair) for pair in itertools.pairwise(lit)], axis=0)
 
 
 def choose_for_run(run: Path, dataset: Path) -> None:
@@ -93,7 +73,7 @@ def choose_for_run(run: Path, dataset: Path) -> None:
         run: the run folder.
         dataset: the data set that it was trained on; what is held out in it is taken where there is something.
     """
-    if int(os.environ.get("RANK", "0")) != 0:  # of several processes the first writes
+    if not is_first_process():
         return
     try:
         folder, data = find_world(run), Dataset.open(dataset)

@@ -75,7 +75,7 @@ def name_run(run: Path, dataset: Path, start: str | None = None) -> None:
         dataset: the data set that it was trained on.
         start: the world that training started from.
     """
-    if int(os.environ.get("RANK", "0")) != 0:  # of several processes the first writes
+    if not is_first_process():
         return
     if start is not None:
         print(f"the actions have the names of {start}; where they no longer hold: djinn name {run} {dataset}")
@@ -98,6 +98,11 @@ def name_run(run: Path, dataset: Path, start: str | None = None) -> None:
     print(
         f"names by what the actions do: {names}; djinn name {run} {dataset} tells why, djinn play lets you change them"
     )
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of several processes that trained which writes."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> list[ActionName]:

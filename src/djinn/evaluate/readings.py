@@ -60,14 +60,14 @@ def read_table(table: CodeTable, split: str) -> list[Reading]:
     parts = [words_of(move) for move in table.moves]
     words = sorted(set().union(*parts))
     has = np.array([[word in part for word in words] + [not part] for part in parts])  # the last column: does nothing
+    opposed = np.array([[OPPOSITE.get(word) in part for word in words] + [False] for part in parts])
     by_word, total = counts @ has, max(int(counts.sum()), 1)
     base = by_word.sum(axis=0) / total
     readings = []
-    for row, seen in zip(by_word, counts.sum(axis=1), strict=True):
+    for row, against, seen in zip(by_word, counts @ opposed, counts.sum(axis=1), strict=True):
         share = row / max(int(seen), 1)
         lift = share / np.maximum(base, 1e-9)
-        against = np.array([share[words.index(OPPOSITE[w])] if OPPOSITE.get(w) in words else 0 for w in words] + [0])
-        clear = (share >= np.maximum(SURE_FROM, OPPOSED_FROM * against)) & (lift >= LIFT_FROM) & (seen >= LEAST_SEEN)
+        clear = (share >= SURE_FROM) & (lift >= LIFT_FROM) & (row >= OPPOSED_FROM * against) & (seen >= LEAST_SEEN)
         if not clear.any():
             readings.append(Reading(()))
             continue

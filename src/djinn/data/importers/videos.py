@@ -194,7 +194,10 @@ def _cut(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         length = episode["length"]
         kept = min(max(left, 0), length)
         left -= length
-        kept = 0 if kept == 1 else length if length - kept == 1 else kept
+        if kept == 1:
+            kept = 0
+        elif length - kept == 1:
+            kept = length
         if kept:
             parts.append({**episode, "split": "train", "length": kept})
         if kept < length:
