@@ -9,9 +9,9 @@ import sys
 
 import torch
 
-from djinn import bench
-from djinn.generate.engine import for_play
-from djinn.memory import keep_freed_memory
+from djinn import benchmark as bench
+from djinn.backends.select import prepare_for_inference
+from djinn.malloc import keep_freed_memory
 
 GROWTH_MB = 10.0
 """Memory may grow by so little from frame 500 to frame 2,000 and still be called flat."""
@@ -24,7 +24,7 @@ def main() -> None:
     host = bench.machine(place)
     print(f"{host['cpu']}, {host['cores']} cores, load {host['load']}, torch {host['torch']}", flush=True)
     world, config = bench.load("preset:bench", place)
-    played, sampler = for_play(world), world.config.sampler
+    played, sampler = prepare_for_inference(world), world.config.sampler
 
     median = bench.play(played, sampler, 60, _say)["play_fps"]["p50"]
     _row("play, frames/s (median)", median, "at least 10", median >= 10)

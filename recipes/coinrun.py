@@ -42,10 +42,10 @@ from study_report import write
 from time_limit import TimeLimit
 
 from djinn.config import TrainConfig, with_limits
+from djinn.config.presets import PRESETS, get_preset
+from djinn.config.yaml import from_dict, to_dict
 from djinn.data.importers.policies import POLICIES
 from djinn.errors import UserError
-from djinn.presets import PRESETS, get_preset
-from djinn.strict_yaml import from_dict, to_dict
 
 TEST_LEVELS = range(10_000, 10_200)
 TEST_FRAMES = 20_000
@@ -181,7 +181,7 @@ def run(args: argparse.Namespace, call: TimeLimit | None = None) -> Any:
     call = call or TimeLimit()
     configure(args)
     if args.stage in ("all", "evaluate") and not args.no_report:
-        from djinn.evaluate.charts import require_plot
+        from djinn.report.charts import require_plot
 
         try:
             require_plot()
@@ -195,7 +195,7 @@ def run(args: argparse.Namespace, call: TimeLimit | None = None) -> Any:
 
 def prepare(args: argparse.Namespace, call: TimeLimit) -> None:
     """The stages that are asked for, up to a trained world."""
-    from djinn.train.checkpoint import checkpoint_path
+    from djinn.train.checkpointer import checkpoint_path
 
     make = args.stage in ("all", "data")
     data = args.out / "data"
@@ -219,7 +219,7 @@ def learn(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "wor
     Raises:
         UserError: the tokenizer is to be built on and not at its end.
     """
-    from djinn.train.checkpoint import checkpoint_path
+    from djinn.train.checkpointer import checkpoint_path
     from djinn.train.run import train
 
     call.check()
@@ -248,10 +248,10 @@ def measure(args: argparse.Namespace, tested: argparse.Namespace, call: TimeLimi
         UserError: the world is not trained to its end.
     """
     from djinn.data.dataset import Dataset
-    from djinn.evaluate.console import print_report
     from djinn.evaluate.drift import FEWEST
-    from djinn.evaluate.report import evaluate
     from djinn.models.world import World
+    from djinn.report.evaluation import evaluate
+    from djinn.report.text_report import print_report
 
     folder, own, config = args.out / "run", args.out == tested.out, configure(args)
     if not is_trained(folder, "world", config):

@@ -48,7 +48,7 @@ def is_trained(run: Path, stage: str, config: TrainConfig) -> bool:
     """
     import torch
 
-    from djinn.train.checkpoint import checkpoint_path, load_checkpoint
+    from djinn.train.checkpointer import checkpoint_path, load_checkpoint
     from djinn.train.schedule import progress
 
     path = checkpoint_path(run, stage)
@@ -67,7 +67,7 @@ def note_machine(run: Path, stage: str, device: str) -> None:
     """Notes in a run folder's `trained_on.json` that a stage is trained on this machine."""
     import torch
 
-    from djinn.bench import machine
+    from djinn.benchmark import machine
 
     host = machine(torch.device(device))
     name = host["gpu"] or f"{host['threads']} thread(s) of {host['cores']} cores, {host['cpu']}"
@@ -86,7 +86,7 @@ def trained_on(run: Path) -> dict[str, list[str]]:
 
 def trained_minutes(run: Path) -> dict[str, float]:
     """Minutes for which each stage of a run was trained, pauses not counted."""
-    from djinn.train.log import read_metrics
+    from djinn.train.loggers import read_metrics
 
     return {r["stage"]: round(r["seconds"] / 60, 2) for r in read_metrics(run) if "seconds" in r}
 

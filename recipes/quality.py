@@ -20,8 +20,8 @@ STUDY = Study(
         Arm("rate 6e-3", {"dynamics.lr": 6e-3}),
         Arm("batch 4", {"dynamics.batch": 4}),
         Arm("batch 16", {"dynamics.batch": 16}),
-        Arm("EMA 0.99", {"dynamics.ema": 0.99}),
-        Arm("corrupt 0.3", {"world.dynamics.corrupt": 0.3}),
+        Arm("EMA 0.99", {"dynamics.ema_decay": 0.99}),
+        Arm("token_noise 0.3", {"world.dynamics.token_noise": 0.3}),
         Arm("seed 2", {"seed": 2}),
     ),
     paper=(

@@ -85,16 +85,16 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     Returns:
         One result for each pair: `steps`, `temperature`, `frames_per_second`, and the figures of
-        `djinn.evaluate.report.evaluate`.
+        `djinn.report.evaluation.evaluate`.
 
     Raises:
         UserError: world or data set are missing or do not match, or `--out` holds figures of others.
     """
-    from djinn.bench import machine, play
-    from djinn.evaluate.report import evaluate
-    from djinn.generate.engine import for_play
+    from djinn.backends.select import prepare_for_inference
+    from djinn.benchmark import machine, play
     from djinn.models.world import World
-    from djinn.train.tokens import fingerprint
+    from djinn.report.evaluation import evaluate
+    from djinn.train.token_cache import fingerprint
 
     name, folder = smoke_world(args) if args.smoke else (args.world, args.dataset)
     data = Dataset.open(folder)
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     }
     path = args.out / "results.json"
     results = read_results(path, asked)
-    played = for_play(world)
+    played = prepare_for_inference(world)
     for steps, temperature in itertools.product(args.steps, args.temperatures):
         label = f"{steps} steps at temperature {temperature:g}"
         if any((r["steps"], r["temperature"]) == (steps, temperature) for r in results):
@@ -149,7 +149,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
         f"Measured on {protocol['clips']} clips of split `{protocol['split']}` of "
         f"`{Path(protocol['dataset']).name}` ({protocol['dataset_identity']}), "
         f"{protocol['prompt_frames']} prompt frame and {protocol['horizon']} generated, noise "
-        f"{protocol['sampler']['noise']:g}, top-k {protocol['sampler']['top_k'] or 'off'}; PSNR and Δ4PSNR in dB by "
+        f"{protocol['sampler']['choice_temperature']:g}, top-k {protocol['sampler']['top_k'] or 'off'}; PSNR and Δ4PSNR in dB by "
         f"temperature; frames/s of one game on {protocol['device']}, mean over temperatures."
     )
     return f"{how}\n\n{markdown(rows)}\n{PAPER}\n\n![{TITLE}](figure.png)\n"

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from coinrun_results import trained_minutes
 
+from djinn.actions.naming import name_actions
+from djinn.actions.prompt_selection import KEPT, most_responsive
 from djinn.config import TrainConfig
+from djinn.config.yaml import load_yaml
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.animation import save_action_grid
-from djinn.evaluate.effects import measure_effects
-from djinn.evaluate.gallery import KEPT, liveliest
-from djinn.evaluate.names import name_actions
-from djinn.models.actions import ActionName, save_actions
+from djinn.evaluate.action_effects import measure_effects
+from djinn.models.action_names import ActionName, save_actions
 from djinn.models.world import World
 from djinn.plan import count_parameters
-from djinn.strict_yaml import load_yaml
+from djinn.report.animation import save_action_grid
 
 WORLDS = Path(__file__).parent.parent / "src" / "djinn" / "worlds"
 TRIED = 64
@@ -118,7 +118,7 @@ def pictures(world: World, test: Dataset, actions: list[ActionName]) -> list[np.
         raise UserError(f"no episode of {test.path} has {LEAST_FRAMES} frames: record longer ones")
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(TRIED, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
-    return liveliest(world, frames, actions, frames=6) or list(frames[:KEPT])
+    return most_responsive(world, frames, actions, frames=6) or list(frames[:KEPT])
 
 
 def compute_line(figures: Mapping[str, Any], minutes: Mapping[str, float], given: str | None = None) -> str:
@@ -184,7 +184,7 @@ A world to play, learned by Djinn from videos of CoinRun without labels. `djinn 
   true actions were not shown to it.
 - **Compute:** {compute}.
 - **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({", ".join(f"{k} {v / 1e6:.1f}" for k, v in counts.items())}),
-  {world.config.tokens_per_frame} tokens a frame, {world.config.frames} frames of memory.
+  {world.config.tokens_per_frame} tokens a frame, {world.config.context_frames} frames of memory.
 
 Measured on {protocol["clips"]} clips of levels {first:,} to {end - 1:,}, {protocol["prompt_frames"]} prompt frame,
 {protocol["sampler"]["steps"]} MaskGIT steps at temperature {protocol["sampler"]["temperature"]:g}, seed {protocol["seed"]}:
@@ -197,7 +197,7 @@ Measured on {protocol["clips"]} clips of levels {first:,} to {end - 1:,}, {proto
 |---|---|---|---|
 {named}
 
-**Limits.** It knows one game in its {about["mode"]} mode and remembers {world.config.frames} frames: what leaves the
+**Limits.** It knows one game in its {about["mode"]} mode and remembers {world.config.context_frames} frames: what leaves the
 screen is made up anew when it comes back. Pictures are soft, coins and monsters come and go, and no game is won. Of other
 pictures it makes something like CoinRun.
 

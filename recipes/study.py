@@ -23,10 +23,10 @@ from study_data import open_data
 from study_report import Column, draw, find, markdown, need_plot, publish, summarize, write
 
 from djinn.config import UNLIMITED, TrainConfig, with_limits
+from djinn.config.presets import get_preset
+from djinn.config.yaml import from_dict, save_yaml, to_dict
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.presets import get_preset
-from djinn.strict_yaml import from_dict, save_yaml, to_dict
 
 CPU_MINUTES = 4.0
 """Of training for each arm."""
@@ -38,7 +38,7 @@ _SMALL = {"d_model": 256, "heads": 8, "head_dim": 32, "ffn_mult": 4.0, "time_eve
 SIZES: dict[str, dict[str, Any]] = {
     "cpu": {},
     "gpu": {
-        "world.frames": 16,
+        "world.context_frames": 16,
         "world.tokenizer.patch": 8,
         "world.tokenizer.encoder": {"blocks": 4, **_SMALL},
         "world.tokenizer.decoder": {"blocks": 4, **_SMALL},
@@ -92,7 +92,7 @@ class Study:
     one_tokenizer: bool = True
     """The arms differ in the second stage only and share a tokenizer."""
     extra: Callable[[Path, argparse.Namespace], dict[str, Any]] | None = None
-    """Measures more of an arm's run folder than `djinn.evaluate.report.evaluate` does."""
+    """Measures more of an arm's run folder than `djinn.report.evaluation.evaluate` does."""
 
     def run(self, args: argparse.Namespace) -> list[dict[str, Any]]:
         """Trains and measures all arms that are not done yet.
@@ -156,11 +156,11 @@ class Study:
         return run
 
     def _measure(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
-        from djinn.bench import machine
-        from djinn.evaluate.report import evaluate
+        from djinn.benchmark import machine
+        from djinn.config.yaml import load_yaml
         from djinn.models.world import World
         from djinn.plan import count_parameters
-        from djinn.strict_yaml import load_yaml
+        from djinn.report.evaluation import evaluate
         from djinn.train.run import last_figures
 
         world = World.from_pretrained(run, args.device)
@@ -278,7 +278,7 @@ def try_detector(source: str, args: argparse.Namespace, test: Dataset) -> None:
 
 def lend_tokenizer(source: Path, run: Path, config: TrainConfig) -> None:
     """Puts the trained tokenizer of the run in `source` into the run folder `run`, unless it is there already."""
-    from djinn.train.checkpoint import checkpoint_path
+    from djinn.train.checkpointer import checkpoint_path
 
     own = checkpoint_path(run, "tokenizer")
     if own.exists():

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from djinn.config import TrainConfig
+from djinn.config.yaml import load_yaml
 from djinn.models import VideoTokenizer
-from djinn.strict_yaml import load_yaml
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast
 from djinn.train.trainer import peak_memory_mb
@@ -47,12 +47,12 @@ def measure(config: TrainConfig, device: torch.device) -> dict[str, float]:
     Returns:
         `tokenizer_parameters_m` (millions) and `tokenizer_memory_mb` (MiB).
     """
-    short = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=2))
+    short = dataclasses.replace(config, world=dataclasses.replace(config.world, context_frames=2))
     train(short, 1, device)  # what torch loads at the first step is not counted
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = 0.0 if device.type == "cuda" else resident_mb("VmRSS")
-    parameters = train(config, config.tokenizer.batch // config.tokenizer.accumulate, device)
+    parameters = train(config, config.tokenizer.batch // config.tokenizer.grad_accum_steps, device)
     peak = peak_memory_mb(device) if device.type == "cuda" else resident_mb("VmHWM")
     return {"tokenizer_parameters_m": parameters / 1e6, "tokenizer_memory_mb": peak - before}
 
@@ -60,7 +60,7 @@ def measure(config: TrainConfig, device: torch.device) -> dict[str, float]:
 def train(config: TrainConfig, clips: int, device: torch.device) -> int:
     """Takes `STEPS` optimizer steps on random clips; returns the number of parameters."""
     sizes = config.world
-    video = torch.rand(clips, sizes.frames, sizes.height, sizes.width, 3, device=device)
+    video = torch.rand(clips, sizes.context_frames, sizes.height, sizes.width, 3, device=device)
     tokenizer = VideoTokenizer(sizes).to(device).train()
     optimizer = build_optimizer(tokenizer, config.tokenizer)
     for _ in range(STEPS):

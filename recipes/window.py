@@ -16,7 +16,7 @@ from study import COLUMNS, Arm, Study, main
 from study_data import open_data
 from study_report import Column
 
-from djinn.evaluate.long import draw_long, play_long
+from djinn.evaluate.long_rollouts import draw_long, play_long
 from djinn.models.world import World
 
 SHOWN = (10, 25, 50)
@@ -41,7 +41,7 @@ def play_on(run: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _arm(frames: int, batch: int, tokenizer_batch: int) -> Arm:
-    changes = {"world.frames": frames, "dynamics.batch": batch, "tokenizer.batch": tokenizer_batch}
+    changes = {"world.context_frames": frames, "dynamics.batch": batch, "tokenizer.batch": tokenizer_batch}
     return Arm(f"{frames} frames", changes)
 
 

@@ -14,6 +14,8 @@ from djinn.config import (
     WorldConfig,
 )
 
+pytest_plugins = ["scripted_world"]
+
 
 @pytest.fixture(autouse=True)
 def unchecked(request, monkeypatch):
@@ -30,17 +32,17 @@ def make_config() -> Callable[..., WorldConfig]:
     """
 
     def make(
-        *, action="add", time_every=1, frames=4, masking="clean_past", corrupt=0.1, kind="ema", **latent_action
+        *, action="add", time_every=1, frames=4, masking="clean_past", token_noise=0.1, kind="ema", **latent_action
     ) -> WorldConfig:
         size = TransformerConfig(blocks=2, d_model=16, heads=3, head_dim=8, time_every=time_every)
         codebook = QuantizerConfig("fsq", 16, 2, levels=(4, 4)) if kind == "fsq" else QuantizerConfig(kind, 16, 4)
         return WorldConfig(
             height=12,
             width=10,
-            frames=frames,
+            context_frames=frames,
             tokenizer=TokenizerConfig(4, size, size, codebook),
             latent_action=LatentActionConfig(4, size, size, QuantizerConfig("ema", 5, 4), **latent_action),
-            dynamics=DynamicsConfig(size, action, masking, corrupt),
+            dynamics=DynamicsConfig(size, action, masking, token_noise),
             sampler=SamplerConfig(steps=3),
         )
 

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from djinn.evaluate.effects import measure_effects
-from djinn.models.storage import SHIPPED
+from djinn.config.presets import PRESETS
+from djinn.evaluate.action_effects import measure_effects
+from djinn.models.serialization import SHIPPED
 from djinn.models.world import World
-from djinn.presets import PRESETS
 
 MOST_MB = 20
 
@@ -26,7 +26,7 @@ def test_it_is_small_and_has_a_card():
 def test_training_can_go_on_from_it():
     world = coinrun()
     assert world.latent_action is not None
-    assert PRESETS["finetune"].start_from == "coinrun"
+    assert PRESETS["finetune"].init_from == "coinrun"
 
 
 def test_keys_move_the_scene_as_they_are_named():

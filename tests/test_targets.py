@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from djinn import bench
+from djinn import benchmark as bench
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "targets.py"
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from djinn.config import StageConfig, WorldConfig
+from djinn.config.presets import PAPER_PARAMETERS, get_preset
 from djinn.models.world import World, build
-from djinn.presets import PAPER_PARAMETERS, get_preset
 
 TRAINING_BYTES = 16
 """Bytes a parameter takes in training: weight, gradient and AdamW's two moments in fp32."""
@@ -38,7 +38,7 @@ def format_plan(name: str) -> str:
     world = config.world
     parts = count_parameters(world)
     rows, columns = world.tokenizer_grid
-    frames = world.frames
+    frames = world.context_frames
     lines = [
         f"preset {name}: {world.width}x{world.height} at {world.fps:g} frames/s, {frames} frames of memory, "
         f"{world.num_actions} latent actions",
@@ -57,7 +57,7 @@ def format_plan(name: str) -> str:
         f"memory in training for weights, gradients and AdamW in fp32 ({TRAINING_BYTES} bytes a parameter), to which",
         "the activations come, which grow with the batch and are not counted here",
     ]
-    if config.start_from is None:
+    if config.init_from is None:
         size = _size(TRAINING_BYTES * parts["tokenizer"])
         lines.append(f"  tokenizer stage   {size:>9}   {_stage(config.tokenizer, frames)}")
     lines.append(f"  world stage       {_size(_world_bytes(parts)):>9}   {_stage(config.dynamics, frames)}")

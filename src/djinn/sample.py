@@ -14,7 +14,7 @@ from djinn.config import adjust, check_fps
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.models.world import World
-from djinn.play.pictures import read_picture
+from djinn.play.images import read_picture
 
 MOST_FRAMES = 100_000
 

@@ -12,7 +12,7 @@ from djinn.config import (
 )
 from djinn.data.dataset import Dataset
 from djinn.data.writer import DatasetWriter
-from djinn.evaluate.clips import Origin, draw_clips, infer_actions, measuring, unpicked
+from djinn.evaluate.clips import Origin, draw_clips, infer_actions, measuring, spread_over_sources
 from djinn.models.world import World, build
 
 
@@ -28,7 +28,7 @@ def reads_videos(window: int) -> World:
         WorldConfig(
             height=8,
             width=8,
-            frames=window,
+            context_frames=window,
             tokenizer=TokenizerConfig(4, size, size, QuantizerConfig(codes=16, dim=4)),
             latent_action=LatentActionConfig(4, size, size, QuantizerConfig(codes=64, dim=8)),
             dynamics=DynamicsConfig(size),
@@ -64,10 +64,10 @@ def test_actions_of_clips_within_the_window_are_those_of_a_plain_call():
 
 
 def test_clips_from_other_sources_come_first():
-    assert unpicked(list("aabacb"), 3) == [0, 2, 4]
-    assert unpicked(list("aabacb"), 5) == [0, 1, 2, 4, 5]  # a second one of each before a third
-    assert unpicked(list("aabacb"), 9) == [0, 1, 2, 3, 4, 5]
-    assert unpicked([], 3) == unpicked(["a"], 0) == []
+    assert spread_over_sources(list("aabacb"), 3) == [0, 2, 4]
+    assert spread_over_sources(list("aabacb"), 5) == [0, 1, 2, 4, 5]  # a second one of each before a third
+    assert spread_over_sources(list("aabacb"), 9) == [0, 1, 2, 3, 4, 5]
+    assert spread_over_sources([], 3) == spread_over_sources(["a"], 0) == []
 
 
 def test_a_clip_knows_where_it_comes_from(tmp_path):

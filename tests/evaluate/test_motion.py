@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from moving import texture, view
 
 from djinn.evaluate.motion import block_flow, global_shift, grey
+from moving import texture, view
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, 0), (-2, 1), (0, -4), (5, 5)])

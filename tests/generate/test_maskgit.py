@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from djinn.config import SamplerConfig
-from djinn.generate.maskgit import fill_frame, known_after
+from djinn.generate.maskgit import fill_frame, num_unmasked
 
 
 def generator(seed=0):
@@ -33,7 +33,7 @@ def of(logits, unknown):
 
 @pytest.mark.parametrize(("steps", "tokens"), [*itertools.product([1, 2, 3, 8, 25, 64, 300], [1, 2, 16, 64, 256, 920])])
 def test_schedule_grows_and_ends_with_every_token(steps, tokens):
-    known = [known_after(step, steps, tokens) for step in range(steps)]
+    known = [num_unmasked(step, steps, tokens) for step in range(steps)]
     assert known[-1] == tokens
     assert known[0] >= 1
     useful = min(steps, tokens)
@@ -43,7 +43,7 @@ def test_schedule_grows_and_ends_with_every_token(steps, tokens):
 
 
 def test_schedule_is_the_cosine():
-    assert [known_after(k, 4, 64) for k in range(4)] == [5, 19, 40, 64]  # 64 - floor(64 cos(pi/2 * (k+1)/4))
+    assert [num_unmasked(k, 4, 64) for k in range(4)] == [5, 19, 40, 64]  # 64 - floor(64 cos(pi/2 * (k+1)/4))
 
 
 @pytest.mark.parametrize(("steps", "tokens"), [(1, 16), (4, 16), (8, 64), (25, 64), (40, 16), (3, 1)])
@@ -55,7 +55,7 @@ def test_known_counts_and_known_tokens_stay(steps, tokens):
     assert len(predict.calls) == min(steps, tokens)
     assert predict.calls[0][1].all()
     for step, ((before, masked_before), (after, masked_after)) in enumerate(itertools.pairwise(predict.calls)):
-        assert ((~masked_after).sum(1) == known_after(step, steps, tokens)).all()
+        assert ((~masked_after).sum(1) == num_unmasked(step, steps, tokens)).all()
         assert not (masked_after & ~masked_before).any()  # nothing known is masked again
         assert torch.equal(after[~masked_before], before[~masked_before])
     tokens_last, masked_last = predict.calls[-1]
@@ -132,7 +132,7 @@ def test_predict_sees_what_was_filled():
         known = (~masked).sum(1)
         return torch.nn.functional.one_hot(known, 20).float().mul(100).unsqueeze(1).expand(-1, unknown.shape[1], -1)
 
-    result = fill_frame(predict, 2, 16, SamplerConfig(steps=16, noise=0.0), generator(), "cpu")
+    result = fill_frame(predict, 2, 16, SamplerConfig(steps=16, choice_temperature=0.0), generator(), "cpu")
     assert result.sort(1).values.tolist() == [list(range(16))] * 2
 
 
@@ -141,7 +141,7 @@ def test_the_most_confident_come_first_without_noise():
     logits = torch.zeros(1, 6, 9)
     logits[0, :, 4] = sharpness
     predict = Recorder(logits)
-    fill_frame(predict, 1, 6, SamplerConfig(steps=6, temperature=0.0, noise=0.0), generator(), "cpu")
+    fill_frame(predict, 1, 6, SamplerConfig(steps=6, temperature=0.0, choice_temperature=0.0), generator(), "cpu")
     order = [(a & ~b).nonzero()[0, 1].item() for (_, a), (_, b) in itertools.pairwise(predict.calls)]
     assert order == [5, 1, 4, 2, 3]
 
@@ -152,7 +152,9 @@ def test_confidence_does_not_depend_on_the_temperature():
     orders = []
     for temperature in (0.0, 0.01):
         predict = Recorder(logits)
-        fill_frame(predict, 1, 16, SamplerConfig(steps=8, temperature=temperature, noise=0.0), generator(), "cpu")
+        fill_frame(
+            predict, 1, 16, SamplerConfig(steps=8, temperature=temperature, choice_temperature=0.0), generator(), "cpu"
+        )
         orders.append([masked.tolist() for _, masked in predict.calls])
     assert orders[0] == orders[1]
 
@@ -163,7 +165,9 @@ def test_noise_shuffles_the_order():
     first = []
     for seed in range(30):
         predict = Recorder(logits)
-        fill_frame(predict, 1, 16, SamplerConfig(steps=16, temperature=0.0, noise=4.0), generator(seed), "cpu")
+        fill_frame(
+            predict, 1, 16, SamplerConfig(steps=16, temperature=0.0, choice_temperature=4.0), generator(seed), "cpu"
+        )
         first.append((~predict.calls[1][1]).nonzero()[0, 1].item())
     assert len(set(first)) > 5
 

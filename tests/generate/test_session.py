@@ -30,11 +30,11 @@ def test_a_session_equals_whole_recomputation_inside_the_window(make_world, acti
 
     generator = torch.Generator().manual_seed(4)
     tokens = world.encode(torch.from_numpy(prompt(2, 2)))
-    led = [3]
+    action_emb = [3]
     with torch.inference_mode():
         for i, a in enumerate(actions):
-            led.append(a)
-            vectors = world.action_vectors[torch.tensor(led)].expand(2, -1, -1)
+            action_emb.append(a)
+            vectors = world.action_vectors[torch.tensor(action_emb)].expand(2, -1, -1)
 
             def predict(now, masked, unknown, tokens=tokens, vectors=vectors):
                 clip = torch.cat([tokens, now[:, None]], 1)
@@ -100,12 +100,12 @@ def test_prompt_actions_are_inferred_or_given(make_world):
 def test_a_prompt_longer_than_the_window(make_world):
     session = Session(make_world(frames=4), prompt(1, 11))
     assert session.step(0).shape == (1, 12, 10, 3)
-    world, frames, led = make_world(frames=4), prompt(1, 6), [4, 4, 0, 1, 2]
-    whole = Session(world, frames, prompt_actions=led)
-    last = Session(world, frames[:, 2:], prompt_actions=led[2:])
+    world, frames, action_emb = make_world(frames=4), prompt(1, 6), [4, 4, 0, 1, 2]
+    whole = Session(world, frames, prompt_actions=action_emb)
+    last = Session(world, frames[:, 2:], prompt_actions=action_emb[2:])
     assert np.array_equal(play(whole, [1, 2]), play(last, [1, 2]))
     with pytest.raises(UserError, match="6 prompt frames need 5 prompt actions"):
-        Session(world, frames, prompt_actions=led[2:])
+        Session(world, frames, prompt_actions=action_emb[2:])
 
 
 def test_seeded_and_reproducible(make_world):
@@ -124,7 +124,7 @@ def test_seeded_and_reproducible(make_world):
 
 def test_actions_act(make_world):
     world = make_world()
-    greedy = SamplerConfig(steps=2, temperature=0.0, noise=0.0)
+    greedy = SamplerConfig(steps=2, temperature=0.0, choice_temperature=0.0)
     futures = {play(Session(world, prompt(), sampler=greedy), [a] * 6).tobytes() for a in range(5)}
     assert len(futures) > 1
 
@@ -231,7 +231,7 @@ def test_the_sampler_may_change_while_playing(make_world):
 
 def test_games_of_a_batch_do_not_mix(make_world):
     world = make_world(frames=4)
-    greedy = SamplerConfig(steps=2, temperature=0.0, noise=0.0)
+    greedy = SamplerConfig(steps=2, temperature=0.0, choice_temperature=0.0)
     both = play(Session(world, prompt(2), sampler=greedy), [[0, 3]] * 10)
     alone = play(Session(world, prompt(2)[1:], sampler=greedy), [3] * 10)
     assert np.abs(both[:, 1].astype(int) - alone[:, 0]).max() <= 1

@@ -48,10 +48,10 @@ def test_tokenizer_reconstruction_has_no_gradient_from_later_frames(make_world, 
         assert seen.tolist() == [True] * (t + 1) + [False] * (T - 1 - t)
 
 
-@pytest.mark.parametrize("motion", [False, True])
-def test_latent_action_encoder(make_world, video, motion):
+@pytest.mark.parametrize("frame_diff_input", [False, True])
+def test_latent_action_encoder(make_world, video, frame_diff_input):
     """Action i is known from frames 0..i+1."""
-    model = make_world(motion=motion).latent_action
+    model = make_world(frame_diff_input=frame_diff_input).latent_action
     video.requires_grad_()
     for i in range(T - 1):
         (gradient,) = torch.autograd.grad(model(video).vectors[:, i].sum(), video)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from djinn.models.dynamics import corrupt_tokens, frame_mask, paper_mask
-from djinn.nn import TimeCache
-from djinn.nn.threads import torch_threads
+from djinn.models.dynamics import add_token_noise, frame_mask, paper_mask
+from djinn.nn import KVCache
+from djinn.nn.cpu_parallel import torch_threads
 
 MODES = [("add", 1), ("prepend", 1), ("add", 2), ("prepend", 2)]
 
@@ -32,8 +32,8 @@ def test_frame_mask_has_a_rate_for_each_frame():
 
 def test_corruption_is_light_and_optional():
     tokens = torch.zeros(4_000, 2, 64, dtype=torch.int64)
-    assert corrupt_tokens(tokens, 0.0, 16, None) is tokens
-    rate = (corrupt_tokens(tokens, 0.2, 16, generator()) != 0).float().mean((1, 2))
+    assert add_token_noise(tokens, 0.0, 16, None) is tokens
+    rate = (add_token_noise(tokens, 0.2, 16, generator()) != 0).float().mean((1, 2))
     assert rate.mean().item() == pytest.approx(0.1 * 15 / 16, abs=0.01)
     assert rate.max() < 0.4
 
@@ -68,11 +68,11 @@ def test_loss_is_that_of_the_hidden_tokens(make_world, action):
 @pytest.mark.parametrize("action", ["add", "prepend"])
 def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
     """Each masked frame's logits are those it would have at the end of its clean past."""
-    model = make_world(masking="clean_past", corrupt=0.0, action=action, frames=6).dynamics
+    model = make_world(masking="clean_past", token_noise=0.0, action=action, frames=6).dynamics
     tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
     with torch.no_grad():
         x, masked, truth, times, mask = model._clean_past(tokens, actions, generator(1))
-        logits = model.to_logits(model.transformer(x, times=times, mask=mask)[:, 5:, model.before :])
+        logits = model.to_logits(model.transformer(x, times=times, mask=mask)[:, 5:, model.num_prefix_tokens :])
         assert not masked[:, :5].any() and masked[:, 5:].any()
         assert torch.equal(truth[:, 5:], tokens[:, 1:])
         alone = torch.empty(2, 5, 9, model.num_codes)
@@ -100,26 +100,26 @@ def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
 def test_cached_dynamics_equals_uncached(make_world, action, time_every):
     """As a session plays: a prompt, then for each frame several masked passes, the first with the finished frame."""
     model = make_world(action=action, time_every=time_every, frames=6).dynamics
-    tokens, led = torch.randint(16, (2, 6, 9)), torch.randn(2, 6, 4)
+    tokens, action_emb = torch.randint(16, (2, 6, 9)), torch.randn(2, 6, 4)
     masked = torch.rand(2, 6, 9) < 0.5
     with torch.no_grad():
-        cache = TimeCache(6)
+        cache = KVCache(6)
         clean = torch.zeros_like(masked)
-        prompt = model.extend(tokens[:, :2], None, led[:, :2], cache, 0)
-        torch.testing.assert_close(prompt, model(tokens, clean, led[:, 1:])[:, 1], atol=1e-4, rtol=1e-4)
+        prompt = model.extend(tokens[:, :2], None, action_emb[:, :2], cache, 0)
+        torch.testing.assert_close(prompt, model(tokens, clean, action_emb[:, 1:])[:, 1], atol=1e-4, rtol=1e-4)
         for t in range(3, 6):
             hidden = clean[:, : t + 1].clone()
             hidden[:, t] = masked[:, t]
-            expected = model(tokens[:, : t + 1], hidden, led[:, 1 : t + 1])[:, t]
+            expected = model(tokens[:, : t + 1], hidden, action_emb[:, 1 : t + 1])[:, t]
             pair = slice(t - 1, t + 1)
-            both = model.extend(tokens[:, pair], hidden[:, pair], led[:, pair], cache, t - 1)
+            both = model.extend(tokens[:, pair], hidden[:, pair], action_emb[:, pair], cache, t - 1)
             torch.testing.assert_close(both, expected, atol=1e-4, rtol=1e-4)
             hidden[:, t] = ~masked[:, t]
-            expected = model(tokens[:, : t + 1], hidden, led[:, 1 : t + 1])[:, t]
-            again = model.extend(tokens[:, t : t + 1], hidden[:, t:], led[:, t : t + 1], cache, t)
+            expected = model(tokens[:, : t + 1], hidden, action_emb[:, 1 : t + 1])[:, t]
+            again = model.extend(tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1], cache, t)
             torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
             some = torch.tensor([[8, 2, 0], [4, 5, 1]])
-            part = model.extend(tokens[:, t : t + 1], hidden[:, t:], led[:, t : t + 1], cache, t, some)
+            part = model.extend(tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1], cache, t, some)
             expected = expected.gather(1, some[..., None].expand(-1, -1, expected.shape[-1]))
             torch.testing.assert_close(part, expected, atol=1e-4, rtol=1e-4)
 
@@ -128,16 +128,16 @@ def test_cached_dynamics_equals_uncached(make_world, action, time_every):
 def test_cached_dynamics_past_the_window(make_world, action):
     """Three times round the ring, each frame's logits are those of a whole pass in which it attends to 4 frames."""
     model = make_world(action=action, frames=4).dynamics
-    tokens, led = torch.randint(16, (2, 14, 9)), torch.randn(2, 14, 4)
+    tokens, action_emb = torch.randint(16, (2, 14, 9)), torch.randn(2, 14, 4)
     time = torch.arange(14)
     age = time[:, None] - time
     with torch.no_grad():
-        x = model._embed(tokens, None, model._actions(led[:, 1:]))
-        expected = model.to_logits(model.transformer(x, mask=(age >= 0) & (age < 4))[:, :, model.before :])
-        cache = TimeCache(4)
+        x = model._embed(tokens, None, model._actions(action_emb[:, 1:]))
+        expected = model.to_logits(model.transformer(x, mask=(age >= 0) & (age < 4))[:, :, model.num_prefix_tokens :])
+        cache = KVCache(4)
         for t in range(14):
             first = max(t - 1, 0)
-            out = model.extend(tokens[:, first : t + 1], None, led[:, first : t + 1], cache, first)
+            out = model.extend(tokens[:, first : t + 1], None, action_emb[:, first : t + 1], cache, first)
             torch.testing.assert_close(out, expected[:, t], atol=1e-4, rtol=1e-4)
 
 
@@ -147,7 +147,7 @@ def test_cached_decoder_equals_uncached(make_world, time_every):
     tokens = torch.randint(16, (2, 6, 9))
     with torch.no_grad():
         whole = tokenizer.decode(tokens)
-        cache = TimeCache(6)
+        cache = KVCache(6)
         parts = [tokenizer.decode(tokens[:, :2], cache, 0)]
         parts += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(2, 6)]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=1e-4)
@@ -158,7 +158,7 @@ def test_cached_decoder_equals_uncached(make_world, time_every):
 def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (3, 4, 9)), torch.randn(3, 3, 4, requires_grad=True)
-    monkeypatch.setattr("djinn.nn.threads.LEAST", 1)
+    monkeypatch.setattr("djinn.nn.cpu_parallel.LEAST", 1)
     results = []
     for count in (1, 2):
         model.zero_grad()

@@ -53,10 +53,10 @@ def with_other_tokens(tokens, t):
 
 
 @pytest.mark.parametrize("patch", [2, 4, 6])
-@pytest.mark.parametrize("motion", [False, True])
+@pytest.mark.parametrize("frame_diff_input", [False, True])
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
-def test_an_action_is_known_from_the_frames_up_to_where_it_leads(make, tokens, patch, motion, kind):
-    model = make(patch=patch, motion=motion, kind=kind).latent_action
+def test_an_action_is_known_from_the_frames_up_to_where_it_leads(make, tokens, patch, frame_diff_input, kind):
+    model = make(patch=patch, frame_diff_input=frame_diff_input, kind=kind).latent_action
     seen = []
     model.to_code.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
@@ -119,10 +119,10 @@ def test_codes_are_brought_to_one_scale(make, kind):
     if kind == "ema":
         before = model.token_codes.clone()
         quantizer.codebook.mul_(0.001).add_(40)
-        model.read_codes_of(world.tokenizer)
+        model.set_token_codebook(world.tokenizer)
         torch.testing.assert_close(model.token_codes, before, atol=0.02, rtol=0)
         quantizer.codebook[3] += 1  # an order of magnitude apart from all others
-        model.read_codes_of(world.tokenizer)
+        model.set_token_codebook(world.tokenizer)
         assert model.token_codes[3].min() > 1
 
 
@@ -183,7 +183,7 @@ def test_a_world_infers_and_predicts_from_videos(make, video, input):
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_rim_is_neither_predicted_nor_learned(make, video, residual):
-    model = make(input="pixels", residual=residual, rim=2).train().latent_action
+    model = make(input="pixels", residual=residual, ignored_border=2).train().latent_action
     clip = video.float() / 255
     out = model(clip)
     inside = torch.zeros(12, 10, dtype=torch.bool)
@@ -200,11 +200,14 @@ def test_a_rim_is_neither_predicted_nor_learned(make, video, residual):
 
 def test_a_rim_that_makes_no_sense_is_refused(make_config):
     config = make_config()
-    for wrong, complaint in (({"rim": -1}, "0 or more"), ({"rim": 1, "input": "tokens"}, "set rim to 0")):
+    for wrong, complaint in (
+        ({"ignored_border": -1}, "0 or more"),
+        ({"ignored_border": 1, "input": "tokens"}, "set ignored_border to 0"),
+    ):
         with pytest.raises(UserError, match=complaint):
             dataclasses.replace(config.latent_action, **wrong)
     with pytest.raises(UserError, match="leaves nothing of frames of 10x12: set it below 5"):
-        dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, rim=5))
+        dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, ignored_border=5))
 
 
 def test_a_warp_moves_the_last_frame_and_starts_at_rest(make, video):
@@ -227,7 +230,7 @@ def test_a_warp_of_what_is_no_picture_is_refused(make_config):
 
 
 def test_a_world_is_saved_and_loaded(make, video, tmp_path):
-    world = make(motion=True, residual=True)
+    world = make(frame_diff_input=True, residual=True)
     world.save_pretrained(tmp_path / "world", dtype="fp32")
     loaded = World.from_pretrained(tmp_path / "world", "cpu")
     assert loaded.latent_action is not None and loaded.latent_action.reads_tokens

@@ -11,7 +11,7 @@ from djinn.errors import UserError
 from djinn.generate import Session
 from djinn.generate.maskgit import fill_frame
 from djinn.models import World, build
-from djinn.nn import TimeCache
+from djinn.nn import KVCache
 
 KINDS = ["st-vivit", "vit", "c-vivit"]
 T = 5
@@ -79,7 +79,7 @@ def test_reconstruction_has_no_gradient_from_later_frames(make, kind):
 @pytest.mark.parametrize("prompt", [1, 3])
 def test_frames_decoded_one_by_one_are_those_of_a_whole_clip(make, kind, prompt):
     tokenizer, tokens = make(kind, frames=T).tokenizer, torch.randint(16, (2, T, 9))
-    cache = TimeCache(T)
+    cache = KVCache(T)
     with torch.no_grad():
         made = [tokenizer.decode(tokens[:, :prompt], cache, 0)]
         made += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(prompt, T)]
@@ -89,7 +89,7 @@ def test_frames_decoded_one_by_one_are_those_of_a_whole_clip(make, kind, prompt)
 @pytest.mark.parametrize("kind", KINDS)
 def test_past_the_window_decoding_sees_the_window_only(make, kind):
     """With one block, whose keys carry nothing of other frames."""
-    tokenizer, tokens, cache = make(kind, blocks=1).tokenizer, torch.randint(16, (1, 11, 9)), TimeCache(4)
+    tokenizer, tokens, cache = make(kind, blocks=1).tokenizer, torch.randint(16, (1, 11, 9)), KVCache(4)
     with torch.no_grad():
         for t in range(11):
             new = tokenizer.decode(tokens[:, t : t + 1], cache, t)[:, 0]
@@ -117,11 +117,11 @@ def test_a_session_plays_what_a_whole_recomputation_gives(make, kind):
     frames = np.array([session.step(a) for a in actions])
 
     generator = torch.Generator().manual_seed(4)
-    tokens, led = world.encode(torch.from_numpy(prompt(2, 2))), [3]
+    tokens, action_emb = world.encode(torch.from_numpy(prompt(2, 2))), [3]
     with torch.inference_mode():
         for i, a in enumerate(actions):
-            led.append(a)
-            vectors = world.action_vectors[torch.tensor(led)].expand(2, -1, -1)
+            action_emb.append(a)
+            vectors = world.action_vectors[torch.tensor(action_emb)].expand(2, -1, -1)
 
             def predict(now, masked, unknown, tokens=tokens, vectors=vectors):
                 hidden = torch.cat([torch.zeros_like(tokens, dtype=torch.bool), masked[:, None]], 1)

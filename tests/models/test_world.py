@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from djinn.errors import UserError
-from djinn.models.storage import MARK
+from djinn.models.serialization import MARK
 from djinn.models.world import World, build, find_world
 
 
@@ -98,7 +98,7 @@ def test_saving_over_a_world_that_was_recovered_leaves_nothing_behind(saved, mak
     assert World.from_pretrained(folder, "cpu").action_names == world.action_names
 
     with monkeypatch.context() as patch:
-        patch.setattr("djinn.models.storage.save_file", lambda *_: 1 / 0)
+        patch.setattr("djinn.models.serialization.save_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make_world(seed=9).save_pretrained(folder)
     assert not (folder / MARK).exists()  # it was recovered, though not replaced
@@ -219,7 +219,7 @@ def test_a_failed_save_keeps_the_old_world(saved, make_world, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("djinn.models.storage.save_file", full)
+    monkeypatch.setattr("djinn.models.serialization.save_file", full)
     with pytest.raises((OSError, UserError)):
         make_world(seed=9).save_pretrained(folder)
     assert torch.equal(World.from_pretrained(folder, "cpu").action_vectors, world.action_vectors)
@@ -299,7 +299,7 @@ def test_corrupt_and_foreign_files(saved, tmp_path):
     (folder / "model.safetensors").write_bytes(good)
 
     config = (folder / "config.yaml").read_text()
-    for bad in ("{", "- 1", "height: tall", "hight: 64", "frames: 1"):
+    for bad in ("{", "- 1", "height: tall", "hight: 64", "context_frames: 1"):
         (folder / "config.yaml").write_text(bad)
         with pytest.raises(UserError, match=r"config\.yaml"):
             World.from_pretrained(folder, "cpu")

@@ -108,7 +108,7 @@ def test_ema_codes_move_to_the_mean_of_what_chooses_them():
 
 def test_dead_codes_come_back_to_life():
     """When the data moves away, codes that nothing chooses any more restart at the new data."""
-    q = quantizer(codes=32, dim=4, decay=0.9, restart_below=0.1)
+    q = quantizer(codes=32, dim=4, decay=0.9, dead_code_threshold=0.1)
     q(torch.randn(256, 4) * 0.1)
     counts = torch.zeros(32)
     for step in range(150):
@@ -118,7 +118,7 @@ def test_dead_codes_come_back_to_life():
     assert (counts > 0).all()
     assert Categorical(counts).perplexity() > 20
 
-    never = quantizer(codes=32, dim=4, decay=0.9, restart_below=0.0)
+    never = quantizer(codes=32, dim=4, decay=0.9, dead_code_threshold=0.0)
     never(torch.randn(256, 4) * 0.1)
     for _ in range(50):
         out = never(torch.randn(256, 4) * 0.1 + 100)
@@ -126,7 +126,7 @@ def test_dead_codes_come_back_to_life():
 
 
 def test_ema_codebook_stays_finite_when_codes_are_never_chosen():
-    q = quantizer(codes=16, dim=4, decay=0.5, restart_below=0.0)
+    q = quantizer(codes=16, dim=4, decay=0.5, dead_code_threshold=0.0)
     for _ in range(300):
         q(torch.ones(8, 4))
     assert q.codebook.isfinite().all()
@@ -194,12 +194,12 @@ from djinn.nn import VectorQuantizer
 rank, file = int(sys.argv[1]), sys.argv[2]
 for restart in (0.0, 0.1):
     torch.manual_seed(0)
-    whole = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, restart_below=restart))
+    whole = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, dead_code_threshold=restart))
     torch.manual_seed(0)
-    shared = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, restart_below=restart))  # before the group exists
+    shared = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, dead_code_threshold=restart))  # before the group exists
     data = torch.randn(20, 2, 32, 4)
-    whole.started.fill_(True)
-    shared.started.fill_(True)
+    whole.initialized.fill_(True)
+    shared.initialized.fill_(True)
     if restart == 0.0:
         for step in data:
             whole(step)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from djinn.config import TransformerConfig
-from djinn.nn import STTransformer, TimeCache, attention
+from djinn.nn import KVCache, STTransformer, attention
 from djinn.nn.attention import qk_norm
+from djinn.nn.rotary import rotary_table, rotate
 from djinn.nn.st_transformer import SquaredReLU
-from djinn.nn.time import rotary_table, rotate
 
 
 def transformer(time_every=1, blocks=3):
@@ -71,7 +71,7 @@ def test_positions_in_time_are_relative():
 @pytest.mark.parametrize("pieces", [[1] * 6, [3, 1, 2], [6], [2, 2, 2]])
 def test_cached_equals_uncached_inside_the_window(time_every, pieces):
     model, x = transformer(time_every), torch.randn(2, 6, 5, 16)
-    cache, parts, first = TimeCache(6), [], 0
+    cache, parts, first = KVCache(6), [], 0
     for frames in pieces:
         parts.append(model.extend(x[:, first : first + frames], cache, first))
         first += frames
@@ -84,7 +84,7 @@ def test_the_window_slides_for_ever(pair):
     window, frames = 4, 4 * 3 + 3
     model, x = transformer(), torch.randn(2, frames, 5, 16)
     expected = model(x, mask=band(frames, window))
-    cache = TimeCache(window)
+    cache = KVCache(window)
     for t in range(frames):
         if pair and t > 0:  # as a session does: the finished frame once more, with the new one
             out = model.extend(x[:, t - 1 : t + 1], cache, t - 1)
@@ -98,7 +98,7 @@ def test_the_window_slides_for_ever(pair):
 def test_extending_again_replaces_a_frame():
     model, x = transformer(), torch.randn(1, 9, 5, 16)
     expected = model(x, mask=band(9, 4))
-    cache = TimeCache(4)
+    cache = KVCache(4)
     for t in range(9):
         for _ in range(3):
             model.extend(torch.randn(1, 1, 5, 16), cache, t)
@@ -108,7 +108,7 @@ def test_extending_again_replaces_a_frame():
 def test_snapshot_and_restore_undo_several_frames_past_the_window():
     model, x = transformer(), torch.randn(1, 14, 5, 16)
     expected = model(x, mask=band(14, 4))
-    cache, saved = TimeCache(4), []
+    cache, saved = KVCache(4), []
     for t in range(10):
         saved.append(cache.snapshot(t))
         model.extend(x[:, t : t + 1], cache, t)
@@ -121,7 +121,7 @@ def test_snapshot_and_restore_undo_several_frames_past_the_window():
 
 def test_a_clone_is_independent():
     model, x = transformer(), torch.randn(1, 6, 5, 16)
-    cache = TimeCache(4)
+    cache = KVCache(4)
     model.extend(x[:, :3], cache, 0)
     copy = cache.clone()
     model.extend(torch.randn(1, 1, 5, 16), cache, 3)
@@ -148,10 +148,10 @@ def test_attention_on_a_cpu_is_in_fp32_also_where_the_rest_is_in_bf16(length):
 @pytest.mark.parametrize("time_every", [1, 2])
 def test_only_what_is_wanted(time_every):
     """Results at some positions of the last frame, in their order, are those of a pass that gives all."""
-    model, x, wanted = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([[3, 0], [1, 4]])
-    some, every = TimeCache(3), TimeCache(3)
-    expected = model.extend(x, every, 0)[:, -1].gather(1, wanted[..., None].expand(-1, -1, 16))
-    torch.testing.assert_close(model.extend(x, some, 0, wanted), expected)
+    model, x, query_positions = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([[3, 0], [1, 4]])
+    some, every = KVCache(3), KVCache(3)
+    expected = model.extend(x, every, 0)[:, -1].gather(1, query_positions[..., None].expand(-1, -1, 16))
+    torch.testing.assert_close(model.extend(x, some, 0, query_positions), expected)
     for ours, theirs in zip(some.layers, every.layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys)
 
@@ -159,9 +159,9 @@ def test_only_what_is_wanted(time_every):
 @pytest.mark.parametrize("time_every", [1, 2])
 def test_wanted_tokens_of_whole_clips(time_every):
     """The same values as among all, and the same gradients as if nobody looked at the others."""
-    model, x, wanted = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([3, 0, 14, 29])
+    model, x, query_positions = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([3, 0, 14, 29])
     gradients = []
-    for run in (lambda: model(x, wanted=wanted), lambda: model(x).flatten(0, 2)[wanted]):
+    for run in (lambda: model(x, query_positions=query_positions), lambda: model(x).flatten(0, 2)[query_positions]):
         model.zero_grad()
         with torch.enable_grad():
             some = run().square().sum()
@@ -194,7 +194,7 @@ COMPILED = """
 import torch
 from djinn.config import TransformerConfig
 from djinn.nn import STBlock
-from djinn.nn.time import rotary_table
+from djinn.nn.rotary import rotary_table
 torch.set_num_threads(1)
 torch.manual_seed(0)
 block = STBlock(TransformerConfig(1, d_model=16, heads=2, head_dim=8))
@@ -208,10 +208,10 @@ def gradients(run):
     return [p.grad.clone() for p in block.parameters()]
 
 compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
-for wanted in (None, torch.arange(7), torch.arange(3, 12), torch.arange(20)):
-    own = gradients(lambda x, rotary: block(x, rotary, None, wanted))
+for query_positions in (None, torch.arange(7), torch.arange(3, 12), torch.arange(20)):
+    own = gradients(lambda x, rotary: block(x, rotary, None, query_positions))
     assert all(g.dtype == torch.float32 for g in own)
-    for a, b in zip(own, gradients(lambda x, rotary: compiled(x, rotary, None, wanted)), strict=True):
+    for a, b in zip(own, gradients(lambda x, rotary: compiled(x, rotary, None, query_positions)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 """
 

@@ -48,7 +48,7 @@ SIZE = TransformerConfig(blocks=2, d_model=32, heads=2, head_dim=16)
 CONFIG = WorldConfig(
     height=32,
     width=32,
-    frames=4,
+    context_frames=4,
     fps=30.0,
     tokenizer=TokenizerConfig(8, SIZE, SIZE, QuantizerConfig(codes=64, dim=8)),
     latent_action=LatentActionConfig(8, SIZE, SIZE, QuantizerConfig(codes=6, dim=8)),

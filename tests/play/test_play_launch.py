@@ -12,8 +12,8 @@ from playing import ask, connect_as, start
 from websockets.exceptions import InvalidStatus
 
 from djinn.errors import UserError
-from djinn.play.guard import is_loopback
 from djinn.play.launch import _hosts, serve
+from djinn.play.security import is_loopback
 
 
 def test_a_port_in_use_is_told_before_the_world_is_looked_for() -> None:

@@ -11,7 +11,7 @@ from playing import ask, serving, start
 from test_play_page import NUMBER, TIME, TOASTS, enter
 
 from djinn.errors import UserError
-from djinn.models.actions import read_actions
+from djinn.models.action_names import read_actions
 from djinn.models.world import World
 from djinn.play.naming import LONGEST_NAME, read_name, rename
 

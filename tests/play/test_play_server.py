@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from djinn.play.guard import same_host
+from djinn.play.security import same_host
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (100, 60)) -> bytes:

@@ -19,15 +19,15 @@ import torch
 from tables import cells
 
 from djinn.config import UNLIMITED
+from djinn.config.presets import PRESETS
 from djinn.errors import UserError
-from djinn.presets import PRESETS
 from djinn.train.signals import Stopped
 
 if TYPE_CHECKING:
     from time_limit import TimeLimit
 
 
-SMALL = ("tokenizer.steps=6", "dynamics.steps=6", "dynamics.batch=4", "world.frames=4")
+SMALL = ("tokenizer.steps=6", "dynamics.steps=6", "dynamics.batch=4", "world.context_frames=4")
 
 
 def small(coinrun: ModuleType, out: Path, *options: str) -> argparse.Namespace:
@@ -186,7 +186,7 @@ def test_a_time_that_is_over_while_a_call_ends_is_no_matter(recipe):
 
 
 def test_a_damaged_checkpoint_is_not_trained_to_its_end(recipe, tmp_path):
-    from djinn.train.checkpoint import checkpoint_path, save_checkpoint
+    from djinn.train.checkpointer import checkpoint_path, save_checkpoint
 
     is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "world")
     assert not is_trained(tmp_path, "world", config)

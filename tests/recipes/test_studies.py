@@ -12,8 +12,8 @@ from PIL import Image
 from tables import cells
 
 from djinn.config import UNLIMITED
+from djinn.config.presets import PRESETS
 from djinn.errors import UserError
-from djinn.presets import PRESETS
 
 STUDIES = (
     "table2_lam_input",
@@ -29,7 +29,7 @@ STUDIES = (
 
 def figures_of(psnr: float, delta: float) -> dict:
     """What an arm's measuring gives, with made-up values."""
-    sampler = {"steps": 4, "temperature": 0.0, "noise": 0.0, "top_k": 0}
+    sampler = {"steps": 4, "temperature": 0.0, "choice_temperature": 0.0, "top_k": 0}
     return {
         "tokenizer_psnr": 28.0,
         "tokenizer_ssim": 0.9,
@@ -230,7 +230,7 @@ def test_damaged_results_are_said_to_be(recipe, tmp_path):
 
 def test_a_lent_tokenizer_is_the_one_that_was_trained(recipe, tmp_path):
     from djinn.models import VideoTokenizer
-    from djinn.train.checkpoint import checkpoint_path, save_checkpoint
+    from djinn.train.checkpointer import checkpoint_path, save_checkpoint
     from djinn.train.run import load_tokenizer
 
     study = recipe("study")

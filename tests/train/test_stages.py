@@ -10,13 +10,13 @@ from training_world import FRAMES, SIZE, episode, tiny_config, write_dataset
 from djinn.config import TrainConfig
 from djinn.data.loader import Loader, LoaderBatch
 from djinn.models import VideoTokenizer
-from djinn.models.codes import fair_share
-from djinn.train.diagnose import diagnose_tokenizer, diagnose_world, in_words
-from djinn.train.figures import code_use, psnr
-from djinn.train.log import read_metrics
+from djinn.models.code_usage import min_used_share
+from djinn.train.collapse_warnings import diagnose_tokenizer, diagnose_world, in_words
+from djinn.train.loggers import read_metrics
+from djinn.train.metrics import code_use, psnr
 from djinn.train.optimizer import build_optimizer
 from djinn.train.stages import TokenizerStage, WorldStage
-from djinn.train.tokens import LARGEST, open_cache
+from djinn.train.token_cache import LARGEST, open_cache
 from djinn.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -141,11 +141,14 @@ def test_a_collapse_is_named_with_its_remedy() -> None:
     assert diagnose_world(FINE, 8, 5000, 0.9) is None
     top = diagnose_world({**FINE, "val_action_top": 0.95}, 8, 5000, 0.3)
     assert (
-        top and "collapsed" in top and "--world.latent-action.quantizer.restart-below" in top and "--dynamics.lr" in top
+        top
+        and "collapsed" in top
+        and "--world.latent-action.quantizer.dead-code-threshold" in top
+        and "--dynamics.lr" in top
     )
     for kind, remedy in (("gradient", "quantizer.kind ema"), ("fsq", "fewer levels")):
         said = diagnose_world({**FINE, "val_action_top": 0.95}, 8, 5000, 0.3, kind)
-        assert said and remedy in said and "restart-below" not in said
+        assert said and remedy in said and "dead-code-threshold" not in said
     few = diagnose_world({**FINE, "val_actions_used": 3.0}, 8, 5000, 0.3)
     assert few and "only 3 of 8" in few and "commitment" in few
     idle = diagnose_world({**FINE, "val_gain": 0.05}, 8, 5000, 0.6)
@@ -153,14 +156,14 @@ def test_a_collapse_is_named_with_its_remedy() -> None:
     assert diagnose_world({**FINE, "val_gain": 0.05}, 8, 5000, 0.3) is None  # too early to tell
     assert diagnose_world({**FINE, "val_action_top": 1.0}, 8, 100, 0.9) is None
     dead = diagnose_tokenizer({"val_perplexity": 1.5}, 1024, 5000, 0.5)
-    assert dead and "--world.tokenizer.quantizer.restart-below" in dead
+    assert dead and "--world.tokenizer.quantizer.dead-code-threshold" in dead
     assert diagnose_tokenizer({"val_perplexity": 300.0}, 1024, 5000, 0.5) is None
 
 
 def test_a_collapse_is_warned_of_once_and_recorded(
     dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("djinn.train.diagnose.EARLIEST_STEP", 1)
+    monkeypatch.setattr("djinn.train.collapse_warnings.EARLIEST_STEP", 1)
     config = tiny_config(steps=6, eval_every=2)
     world = stage("world", dataset, config)
     monkeypatch.setattr(
@@ -180,7 +183,7 @@ def test_figures() -> None:
     use = code_use(torch.tensor([98.0, 1.0, 1.0, 0.0]))
     assert use.top == 0.98 and use.used == 1 and 0 < use.bits < 0.2
     assert code_use(torch.ones(8)).bits == pytest.approx(3)
-    assert fair_share(8) == 0.02 and fair_share(1024) < 1 / 1024
+    assert min_used_share(8) == 0.02 and min_used_share(1024) < 1 / 1024
     assert in_words(0.0) == "the latent actions do not act yet" and in_words(3.5).endswith("strongly")
 
 

@@ -10,10 +10,11 @@ from toy import ToyStage, loaders
 
 from djinn.config import StageConfig, TrainConfig
 from djinn.errors import UserError
-from djinn.train import checkpoint, trainer
-from djinn.train.checkpoint import load_checkpoint
+from djinn.train import checkpointer as checkpoint
+from djinn.train import trainer
+from djinn.train.checkpointer import load_checkpoint
 from djinn.train.ema import WeightAverage
-from djinn.train.log import Metrics, read_metrics
+from djinn.train.loggers import Metrics, read_metrics
 from djinn.train.optimizer import build_optimizer
 from djinn.train.signals import Stopped
 from djinn.train.trainer import Trainer
@@ -27,7 +28,7 @@ CONFIG = StageConfig(
     log_every=3,
     eval_every=5,
     save_every=4,
-    ema=0.5,
+    ema_decay=0.5,
     weight_decay=0.1,
 )
 
@@ -173,7 +174,7 @@ def test_the_world_stage_keeps_sizes_and_settings_apart(tmp_path: Path) -> None:
     job.run()
     path = checkpoint.checkpoint_path(tmp_path, "world")
     state = load_checkpoint(path, "world")
-    assert state["config"]["world"]["frames"] == TrainConfig().world.frames
+    assert state["config"]["world"]["context_frames"] == TrainConfig().world.context_frames
     assert state["config"]["dynamics"]["lr"] == CONFIG.lr
     state["config"]["world"] = state["config"].pop("dynamics")  # as it was written once
     checkpoint.save_checkpoint(path, state)
@@ -219,7 +220,7 @@ def test_full_disk_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_accumulation_is_one_big_batch(tmp_path: Path) -> None:
     for accumulate in (1, 4):
-        make(tmp_path / str(accumulate), ToyStage(), accumulate=accumulate).run()
+        make(tmp_path / str(accumulate), ToyStage(), grad_accum_steps=accumulate).run()
     one, four = (weights(tmp_path / f)["model"] for f in ("1", "4"))
     for name in one:
         torch.testing.assert_close(one[name], four[name], rtol=1e-4, atol=1e-5)
@@ -263,7 +264,7 @@ def test_only_matrices_decay() -> None:
 
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
-    job = make(tmp_path, clip=1e-3)
+    job = make(tmp_path, grad_clip=1e-3)
     for p in job.stage.module.parameters():
         p.grad = torch.ones_like(p)
     norm = job._clip()
@@ -290,7 +291,7 @@ def test_sinks_get_numbers_and_a_missing_package_names_the_extra(
     import sys
     import types
 
-    from djinn.train.log import open_sinks
+    from djinn.train.loggers import open_sinks
 
     seen: list = []
     fake = types.ModuleType("trackio")

@@ -13,13 +13,13 @@ from training_world import SIZE, episode, tiny_config, write_dataset
 
 from djinn.cli import main
 from djinn.config import with_limits
+from djinn.config.yaml import load_yaml
 from djinn.data.writer import DatasetWriter
 from djinn.errors import UserError
 from djinn.models import World
-from djinn.models.actions import read_actions, save_actions
-from djinn.strict_yaml import load_yaml
-from djinn.train.checkpoint import checkpoint_path, load_checkpoint
-from djinn.train.log import read_metrics
+from djinn.models.action_names import read_actions, save_actions
+from djinn.train.checkpointer import checkpoint_path, load_checkpoint
+from djinn.train.loggers import read_metrics
 from djinn.train.run import last_figures, load_tokenizer, summary, train
 
 
@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(data: Path) -> Path:
     out = data.parent / "whole"
     torch.set_num_threads(1)
-    train(data, out, tiny_config(ema=0.9))
+    train(data, out, tiny_config(ema_decay=0.9))
     return out
 
 
@@ -50,7 +50,7 @@ def step_or_die(self, batch):
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, batch)
 trainer.Trainer._train_step = step_or_die
-train(data, out, tiny_config(ema=0.9))
+train(data, out, tiny_config(ema_decay=0.9))
 """
 
 
@@ -79,12 +79,12 @@ def test_killed_and_continued_is_uninterrupted_to_the_bit(data: Path, finished: 
 
 
 def test_a_run_folder_holds_all(data: Path, finished: Path) -> None:
-    assert load_yaml(type(tiny_config()), finished / "config.yaml") == tiny_config(ema=0.9)
+    assert load_yaml(type(tiny_config()), finished / "config.yaml") == tiny_config(ema_decay=0.9)
     assert {r["stage"] for r in read_metrics(finished)} == {"tokenizer", "world"}
     assert {p.name for p in (finished / "pictures").iterdir()} >= {"tokenizer-latest.png", "world-latest.png"}
     assert not (finished / "tokens").exists() and not list(finished.rglob("*.tmp"))
     world = World.from_pretrained(finished, device="cpu")
-    tokenizer = load_tokenizer(finished, tiny_config(ema=0.9))
+    tokenizer = load_tokenizer(finished, tiny_config(ema_decay=0.9))
     weights = {name for name, _ in tokenizer.named_parameters()}
     for name, value in tokenizer.state_dict().items():
         saved = value.half().float() if name in weights else value  # codebooks and counters are not rounded
@@ -99,30 +99,30 @@ def test_finished_stages_are_skipped_and_a_lost_export_is_made_again(data: Path,
     weights = finished / "world" / "model.safetensors"
     whole = weights.read_bytes()
     weights.unlink()
-    assert train(data, finished, tiny_config(ema=0.9))["step"] == 12
+    assert train(data, finished, tiny_config(ema_decay=0.9))["step"] == 12
     assert read_metrics(finished) == before
     World.from_pretrained(finished, device="cpu")
     for name in ("model", "latent_action"):
         cut = finished / "world" / f"{name}.safetensors"
         cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-        train(data, finished, tiny_config(ema=0.9))
+        train(data, finished, tiny_config(ema_decay=0.9))
         World.from_pretrained(finished, device="cpu")
     assert weights.read_bytes() == whole
 
 
 def test_a_run_is_not_continued_with_other_settings_or_data(data: Path, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tokenizer\.lr: 0.003 -> 0.1.*another --out"):
-        train(data, finished, tiny_config(ema=0.9, lr=0.1))
+        train(data, finished, tiny_config(ema_decay=0.9, lr=0.1))
     other = write_dataset(tmp_path / "other", train=5).path
     with pytest.raises(UserError, match=r"another data set .*squares"):
-        train(other, finished, tiny_config(ema=0.9))
+        train(other, finished, tiny_config(ema_decay=0.9))
     said = (finished / "dataset.txt").read_bytes()
     (finished / "dataset.txt").write_bytes(b"\xff\xfe\x00damaged")
     with pytest.raises(UserError, match="began with another data set"):
-        train(data, finished, tiny_config(ema=0.9))
+        train(data, finished, tiny_config(ema_decay=0.9))
     (finished / "dataset.txt").write_bytes(said)
     with pytest.raises(UserError, match="already built on its tokenizer"):
-        train(data, finished, with_limits(tiny_config(ema=0.9), "tokenizer", steps=20), "tokenizer")
+        train(data, finished, with_limits(tiny_config(ema_decay=0.9), "tokenizer", steps=20), "tokenizer")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(data: Path, tmp
     large = dataclasses.replace(config, world=dataclasses.replace(config.world, width=32))
     with pytest.raises(UserError, match=r"are 16x16, but the world is to be 32x16: pass --world.width 16"):
         train(data, tmp_path / "run", large)
-    long = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=100))
+    long = dataclasses.replace(config, world=dataclasses.replace(config.world, context_frames=100))
     with pytest.raises(UserError, match="has 100 frames"):
         train(data, tmp_path / "run", long)
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_training_goes_on_from_a_world(data: Path, finished: Path, tmp_path: Pat
     world = World.from_pretrained(finished, "cpu")
     world.action_names = [f"do {i}" for i in range(world.num_actions)]
     world.save_pretrained(start, "fp32")
-    config = dataclasses.replace(tiny_config(), start_from=str(start))
+    config = dataclasses.replace(tiny_config(), init_from=str(start))
     still = {"lr": 1e-12, "min_lr": 0.0}
     config = dataclasses.replace(
         config,
@@ -211,7 +211,7 @@ def test_names_that_a_run_was_given_outlive_its_next_export(data: Path, finished
     world = World.from_pretrained(finished, "cpu")
     world.action_names = [f"do {i}" for i in range(world.num_actions)]
     world.save_pretrained(start, "fp32")
-    config = dataclasses.replace(tiny_config(steps=2), start_from=str(start))
+    config = dataclasses.replace(tiny_config(steps=2), init_from=str(start))
     train(data, out, config)
     actions = read_actions(out / "world", world.num_actions)
     save_actions(out / "world", [actions[0].renamed("jump"), *actions[1:]])
@@ -227,7 +227,7 @@ def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(
     with DatasetWriter(tmp_path / "data", height=SIZE, width=SIZE, fps=start / 2) as writer:
         for number, split in enumerate(("train", "train", "val")):
             writer.add_episode(episode(number), source=f"episode-{number}", split=split)
-    arguments = ["train", str(tmp_path / "data"), "--preset", "finetune", "--start-from", str(finished), "--steps", "2"]
+    arguments = ["train", str(tmp_path / "data"), "--preset", "finetune", "--init-from", str(finished), "--steps", "2"]
     for more, fps in (([], start / 2), (["--world.fps", "7"], 7)):
         out = tmp_path / f"run-{fps}"
         main([*arguments, "--dynamics.batch", "4", "--out", str(out), *more])
@@ -237,7 +237,7 @@ def test_a_world_that_goes_on_is_played_at_the_speed_of_its_new_videos(
 
 
 def test_a_run_goes_on_at_another_speed(data: Path, finished: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(tiny_config(steps=2), start_from=str(finished))
+    config = dataclasses.replace(tiny_config(steps=2), init_from=str(finished))
     train(data, tmp_path / "run", config)
     faster = dataclasses.replace(config.world, fps=2 * config.world.fps)
     longer = dataclasses.replace(config.dynamics, steps=3)
@@ -248,7 +248,7 @@ def test_a_run_goes_on_at_another_speed(data: Path, finished: Path, tmp_path: Pa
 def test_a_finished_run_takes_other_settings_for_play(data: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    config = tiny_config(ema=0.9)
+    config = tiny_config(ema_decay=0.9)
     sampler = dataclasses.replace(config.world.sampler, steps=7)
     config = dataclasses.replace(config, world=dataclasses.replace(config.world, fps=33, sampler=sampler))
     for _ in range(2):
@@ -262,19 +262,21 @@ def test_a_finished_run_takes_other_settings_for_play(data: Path, finished: Path
 
 
 def test_training_from_a_world_of_other_sizes_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(tiny_config(), start_from=str(finished))
-    config = dataclasses.replace(config, world=dataclasses.replace(config.world, frames=config.world.frames + 1))
+    config = dataclasses.replace(tiny_config(), init_from=str(finished))
+    config = dataclasses.replace(
+        config, world=dataclasses.replace(config.world, context_frames=config.world.context_frames + 1)
+    )
     with pytest.raises(UserError, match="sizes"):
         train(data, tmp_path / "run", config)
     with pytest.raises(UserError, match="no world at nowhere"):
-        train(data, tmp_path / "other", dataclasses.replace(config, start_from="nowhere"))
+        train(data, tmp_path / "other", dataclasses.replace(config, init_from="nowhere"))
 
 
 def test_the_tokenizer_of_a_world_to_start_from_stays(
     data: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = World.from_pretrained(finished, "cpu")
-    config = dataclasses.replace(tiny_config(), start_from=str(finished))
+    config = dataclasses.replace(tiny_config(), init_from=str(finished))
     train(data, tmp_path / "run", config)
     assert {record["stage"] for record in read_metrics(tmp_path / "run")} == {"world"}
     again = [
@@ -282,7 +284,7 @@ def test_the_tokenizer_of_a_world_to_start_from_stays(
         str(data),
         "--preset",
         "finetune",
-        "--start-from",
+        "--init-from",
         str(finished),
         "--out",
         str(tmp_path / "other"),
@@ -290,7 +292,7 @@ def test_the_tokenizer_of_a_world_to_start_from_stays(
     for option, value in (("tokenizer.lr", "1"), ("tokenizer-share", "0.9")):
         with pytest.raises(SystemExit):
             main([*again, f"--{option}", value])
-        assert f"--{option} does nothing with --start-from" in capsys.readouterr().err
+        assert f"--{option} does nothing with --init-from" in capsys.readouterr().err
     gone_on = World.from_pretrained(tmp_path / "run", "cpu")
     for name, value in start.tokenizer.state_dict().items():
         assert torch.equal(gone_on.tokenizer.state_dict()[name], value), name

@@ -7,19 +7,19 @@ import pytest
 import torch
 from training_world import SIZE, episode, write_dataset
 
-from djinn.commands.training import read_train, resolve_train
+from djinn.cli.train import read_train, resolve_train
 from djinn.config import TrainConfig
+from djinn.config.yaml import load_yaml
 from djinn.data.loader import LoaderBatch
 from djinn.generate import Session
 from djinn.models import World
-from djinn.strict_yaml import load_yaml
 from djinn.train import run
-from djinn.train.checkpoint import checkpoint_path, load_checkpoint
-from djinn.train.log import read_metrics
+from djinn.train.checkpointer import checkpoint_path, load_checkpoint
+from djinn.train.loggers import read_metrics
 from djinn.train.trainer import Trainer
 
 SMALL = (
-    "--preset tiny --steps 4 --world.frames 4 --world.tokenizer.patch 4 --world.tokenizer.quantizer.codes 64 "
+    "--preset tiny --steps 4 --world.context_frames 4 --world.tokenizer.patch 4 --world.tokenizer.quantizer.codes 64 "
     "--tokenizer.log-every 2 --dynamics.log-every 2 --dynamics.save-every 2"
 )
 VARIANTS = {

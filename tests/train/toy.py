@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from djinn.data.loader import Loader, LoaderBatch
-from djinn.train.distributed import Ranks
+from djinn.train.parallel import Ranks
 
 
 class ToyClips:

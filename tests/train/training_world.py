@@ -55,7 +55,7 @@ def tiny_config(**stage: object) -> TrainConfig:
         world=WorldConfig(
             height=SIZE,
             width=SIZE,
-            frames=FRAMES,
+            context_frames=FRAMES,
             tokenizer=TokenizerConfig(
                 patch=4, encoder=block, decoder=block, quantizer=QuantizerConfig(codes=32, dim=8)
             ),

@@ -103,7 +103,7 @@ def info(path: str | Path, *, picture: str | Path | None = None) -> None:
     dataset = Dataset.open(path)
     print(summary(dataset))
     if picture is not None:
-        from djinn.data.preview import write_contact_sheet
+        from djinn.data.contact_sheet import write_contact_sheet
 
         write_contact_sheet(dataset, picture)
         print(f"picture    {picture}")

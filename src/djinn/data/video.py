@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from PIL import Image
 
-from djinn.disk import whole_file
+from djinn.atomic import atomic_write
 from djinn.errors import UserError
 
 Fit = Literal["crop", "stretch"]
@@ -118,7 +118,7 @@ def write_video(
         raise UserError(f"a video must be uint8 (T, H, W, 3) with T >= 1, got {frames.dtype} {frames.shape}")
     factor = 1 if exact else scale or _factor(frames, _CLEAR)
     large = (_magnify(frame, factor) for frame in frames)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         if suffix == ".png":
             _write_png(temporary, frames)
         elif suffix == ".gif":

@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from djinn.atomic import is_full
 from djinn.data.dataset import FORMAT, INDEX, SPLITS, VERSION
-from djinn.disk import is_full
 from djinn.errors import UserError
 
 SHARD_BYTES = 512 * 2**20

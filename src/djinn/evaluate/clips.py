@@ -64,7 +64,7 @@ class Sample:
         return Origin(episode.source, which, int(clips.starts(index)[0]))
 
 
-def unpicked(sources: Sequence[str], count: int) -> list[int]:
+def spread_over_sources(sources: Sequence[str], count: int) -> list[int]:
     """The first clips of a draw, one from each source before a second from any.
 
     Args:
@@ -170,8 +170,8 @@ def infer_actions(world: World, video: Video) -> Int[np.ndarray, "b steps"]:
     Longer clips are read in windows that overlap by half. Each transition is taken from the first window that holds it,
     where it has the most past: all of it, or at least `frames // 2 - 1` transitions.
     """
-    overlap = max(1, world.config.frames // 2)
-    pieces = _windows(video.shape[1], world.config.frames, overlap)
+    overlap = max(1, world.config.context_frames // 2)
+    pieces = _windows(video.shape[1], world.config.context_frames, overlap)
     tensor = torch.from_numpy(video)
     read = [world.infer_actions(tensor[:, piece]).cpu().numpy() for piece in pieces]
     return np.concatenate([read[0], *(codes[:, overlap - 1 :] for codes in read[1:])], axis=1)
@@ -208,7 +208,7 @@ def read_codes(
 
 def reconstruct(world: World, video: Video) -> Video:
     """Clips of any length through the tokenizer and back: never more frames at once than it was trained on."""
-    pieces = _windows(video.shape[1], world.config.frames, overlap=0)
+    pieces = _windows(video.shape[1], world.config.context_frames, overlap=0)
     tensor = torch.from_numpy(video)
     return np.concatenate([world.decode(world.encode(tensor[:, piece])).cpu().numpy() for piece in pieces], axis=1)
 
@@ -218,7 +218,7 @@ def _windows(frames: int, window: int, overlap: int) -> list[slice]:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Examples:
     """A few clips with what was made of them, for pictures."""
 
     real: Video
@@ -227,18 +227,18 @@ class Shown:
     inferred_actions: Int[np.ndarray, "b steps"]
     random_actions: Int[np.ndarray, "b steps"]
 
-    def rows(self, chosen: slice | list[int]) -> Shown:
+    def rows(self, chosen: slice | list[int]) -> Examples:
         """Some of the clips."""
-        return Shown(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+        return Examples(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     @classmethod
-    def joined(cls, parts: Sequence[Shown]) -> Shown:
+    def joined(cls, parts: Sequence[Examples]) -> Examples:
         """Several batches of clips as one."""
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
 @dataclass(frozen=True)
-class Closeness:
+class FrameMetrics:
     """How close a world's frames are to the real ones, frame by frame."""
 
     mse: Float[np.ndarray, "clips t"]
@@ -251,12 +251,12 @@ class Closeness:
         return psnr_of(self.mse)
 
     @classmethod
-    def of(cls, real: UInt8[np.ndarray, "b #t h w 3"], made: UInt8[np.ndarray, "b #t h w 3"]) -> Closeness:
+    def of(cls, real: UInt8[np.ndarray, "b #t h w 3"], made: UInt8[np.ndarray, "b #t h w 3"]) -> FrameMetrics:
         """Compares frames; `made` is broadcast against `real`."""
         return cls(frame_mse(real, made), frame_ssim(real, made))
 
     @classmethod
-    def joined(cls, parts: Sequence[Closeness]) -> Closeness:
+    def joined(cls, parts: Sequence[FrameMetrics]) -> FrameMetrics:
         """Several batches of clips as one."""
         return cls(np.concatenate([part.mse for part in parts]), np.concatenate([part.ssim for part in parts]))
 
@@ -274,7 +274,7 @@ def play_clips(
     *,
     sampler: SamplerConfig | None = None,
     seed: int = 0,
-) -> tuple[dict[str, Closeness], Shown]:
+) -> tuple[dict[str, FrameMetrics], Examples]:
     """Reconstructs clips, and plays them from their first frames with inferred and with drawn actions.
 
     All roll-outs draw from the same seed, so that a world that ignores its actions makes the same frames each time.
@@ -312,7 +312,7 @@ def play_clips(
         "empirical": play(empirical_actions)[future],
         "repeat": video[:, prompt_frames - 1, None],
     }
-    close = {name: Closeness.of(video[future], made[name]) for name in ROLLOUTS}
-    close["tokenizer"] = Closeness.of(video, reconstruct(world, video))
-    shown = Shown(video, inferred, random, inferred_actions, np.concatenate([led, random_actions], axis=1))
+    close = {name: FrameMetrics.of(video[future], made[name]) for name in ROLLOUTS}
+    close["tokenizer"] = FrameMetrics.of(video, reconstruct(world, video))
+    shown = Examples(video, inferred, random, inferred_actions, np.concatenate([led, random_actions], axis=1))
     return close, shown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from djinn.models.codes import fair_share
+from djinn.models.code_usage import min_used_share
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def code_use(codes: Int[np.ndarray, "*s"], num_codes: int) -> CodeUse:
     """
     counts = np.bincount(codes.ravel(), minlength=num_codes)
     shares = counts / max(counts.sum(), 1)
-    entropy, least = entropy_bits(counts), fair_share(num_codes)
+    entropy, least = entropy_bits(counts), min_used_share(num_codes)
     return CodeUse(shares.tolist(), entropy, 2**entropy, int((shares >= least).sum()), least, int(counts.sum()))
 
 

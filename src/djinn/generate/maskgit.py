@@ -20,7 +20,7 @@ _GREEDY_BELOW = 1e-6
 """Temperatures below this draw the most likely token, as 0 does: dividing logits by them would overflow."""
 
 
-def known_after(step: int, steps: int, tokens: int) -> int:
+def num_unmasked(step: int, steps: int, tokens: int) -> int:
     """Number of tokens of a frame that are known after a MaskGIT step: the cosine schedule.
 
     Each step makes at least one more token known and the last one all that are left. Where there are more steps than
@@ -74,11 +74,11 @@ def fill_frame(
         drawn, confidence = _draw(logits.flatten(0, 1).float(), sampler, generator)
         if step == steps - 1:
             return filled.scatter(1, unknown, drawn.view_as(unknown))
-        noise = sampler.noise * (1 - (step + 1) / steps)
+        noise = sampler.choice_temperature * (1 - (step + 1) / steps)
         if noise > 0:
             confidence = confidence - noise * torch.empty_like(confidence).exponential_(generator=generator).log_()
         order = confidence.view_as(unknown).argsort(dim=1, descending=True)
-        count = known_after(step, steps, tokens) - (tokens - unknown.shape[1])
+        count = num_unmasked(step, steps, tokens) - (tokens - unknown.shape[1])
         chosen = unknown.gather(1, order[:, :count])
         filled = filled.scatter(1, chosen, drawn.view_as(unknown).gather(1, order[:, :count]))
         masked = masked.scatter(1, chosen, False)

@@ -18,8 +18,8 @@ from djinn.errors import UserError
 from djinn.generate.maskgit import fill_frame
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.world import World, to_uint8
-from djinn.nn import TimeCache
-from djinn.nn.threads import torch_threads
+from djinn.nn import KVCache
+from djinn.nn.cpu_parallel import torch_threads
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Session:
 
     Tokens are the state: pixels that were decoded are never encoded again. Keys and values of finished frames are cached for
     the dynamics and the decoder, so a frame costs the same however long the game has been going on. The window slides over
-    the last `world.config.frames` frames; what their cached keys carry of older frames stays, so the memory fades rather
+    the last `world.config.context_frames` frames; what their cached keys carry of older frames stays, so the memory fades rather
     than ends. Several games of one world run side by side as a batch.
 
     Args:
@@ -85,7 +85,7 @@ class Session:
         """Milliseconds that the parts of the last step took."""
         video = prompt if isinstance(prompt, Tensor) else torch.tensor(prompt)  # a picture's array may be read-only
         video = video[None, None] if video.ndim == 3 else video[None] if video.ndim == 4 else video
-        pixels = world.to_float(video)[:, -world.config.frames :]
+        pixels = world.to_float(video)[:, -world.config.context_frames :]
         self.batch, frames = pixels.shape[:2]
         if self.batch == 0 or frames == 0:
             raise UserError("the prompt holds no frame")
@@ -144,17 +144,17 @@ class Session:
             self.seed = seed
         world, device = self.world, self.world.device
         self._generator = torch.Generator(device).manual_seed(self.seed)
-        self._dynamics = TimeCache(world.config.frames)
-        self._decoder = TimeCache(world.config.frames)
+        self._dynamics = KVCache(world.config.context_frames)
+        self._decoder = KVCache(world.config.context_frames)
         self._undo.clear()
         tokens, vectors = self._prompt_tokens, self._prompt_vectors
-        led = torch.cat([torch.zeros_like(world.action_vectors[:1]).expand(self.batch, 1, -1), vectors], dim=1)
+        action_emb = torch.cat([torch.zeros_like(world.action_vectors[:1]).expand(self.batch, 1, -1), vectors], dim=1)
         with self._precision():
             pixels = world.tokenizer.decode(tokens, self._decoder, 0)
             if tokens.shape[1] > 1:
-                world.dynamics.extend(tokens[:, :-1], None, led[:, :-1], self._dynamics, 0)
+                world.dynamics.extend(tokens[:, :-1], None, action_emb[:, :-1], self._dynamics, 0)
         frame = to_uint8(pixels[:, -1]).cpu().numpy()
-        self._state = _State(tokens.shape[1], tokens[:, -1], led[:, -1], frame)
+        self._state = _State(tokens.shape[1], tokens[:, -1], action_emb[:, -1], frame)
         return frame
 
     @torch.inference_mode()
@@ -201,14 +201,14 @@ class Session:
 
         def predict(tokens: Tensor, masked: Tensor, unknown: Tensor) -> Tensor:
             nonlocal finished
-            frames, hidden, led, first = tokens[:, None], masked[:, None], action[:, None], state.time
+            frames, hidden, action_emb, first = tokens[:, None], masked[:, None], action[:, None], state.time
             if not finished:
                 finished = True
                 frames = torch.cat([state.tokens[:, None], frames], dim=1)
                 hidden = torch.cat([torch.zeros_like(hidden), hidden], dim=1)
-                led = torch.cat([state.action[:, None], led], dim=1)
+                action_emb = torch.cat([state.action[:, None], action_emb], dim=1)
                 first = state.time - 1
-            return dynamics.extend(frames, hidden, led, self._dynamics, first, unknown).float()
+            return dynamics.extend(frames, hidden, action_emb, self._dynamics, first, unknown).float()
 
         n = self.world.config.tokens_per_frame
         return fill_frame(predict, self.batch, n, self.sampler, self._generator, self.world.device)

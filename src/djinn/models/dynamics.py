@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from djinn.config import WorldConfig
-from djinn.nn import GridPosition, STTransformer, TimeCache
+from djinn.nn import KVCache, PositionEmbedding2D, STTransformer
+from djinn.nn.cpu_parallel import parallel_loss
 from djinn.nn.st_transformer import init_linear
-from djinn.nn.threads import sum_over_clips
 
 
 class DynamicsModel(nn.Module):
@@ -31,12 +31,12 @@ class DynamicsModel(nn.Module):
         sizes = config.dynamics
         d, rows_columns = sizes.transformer.d_model, config.tokenizer_grid
         self.config = sizes
-        self.window = config.frames
-        self.before = 0 if sizes.action == "add" else 1
+        self.window = config.context_frames
+        self.num_prefix_tokens = 0 if sizes.action == "add" else 1
         """Positions that stand before a frame's tokens: the action's, where it is prepended."""
         self.num_codes = config.tokenizer.quantizer.codes
         self.embed = nn.Embedding(self.num_codes + 1, d)  # the last entry stands for a masked token
-        self.position = GridPosition(*rows_columns, d)
+        self.position = PositionEmbedding2D(*rows_columns, d)
         self.from_action = nn.Linear(config.latent_action.quantizer.dim, d)
         self.no_action = nn.Parameter(torch.randn(d))
         self.transformer = STTransformer(sizes.transformer)
@@ -69,16 +69,16 @@ class DynamicsModel(nn.Module):
             actions: codes of the latent actions; action i moves frame i to frame i+1.
         """
         x = self.transformer(self._embed(tokens, masked, self._actions(actions)))
-        return self.to_logits(x[:, :, self.before :])  # without the action that stands before them
+        return self.to_logits(x[:, :, self.num_prefix_tokens :])  # without the action that stands before them
 
     def extend(
         self,
         tokens: Int[Tensor, "b t n"],
         masked: Bool[Tensor, "b t n"] | None,
         actions: Float[Tensor, "b t d"],
-        cache: TimeCache,
+        cache: KVCache,
         first: int,
-        wanted: Int[Tensor, "b m"] | None = None,
+        query_positions: Int[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b m v"]:
         """Adds the next frames of a video to `cache` and returns the last one's logits; see `STTransformer.extend`.
 
@@ -88,15 +88,15 @@ class DynamicsModel(nn.Module):
             actions: codes of the actions that led to each of the frames; the very first frame's is not looked at.
             cache: what the transformer keeps of earlier frames.
             first: time of the first frame of `tokens`.
-            wanted: positions whose logits are asked for; None is all.
+            query_positions: positions whose logits are asked for; None is all.
         """
-        action = self.leading(actions, first)
-        if wanted is None:
-            wanted = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
+        action = self.embed_actions(actions, first)
+        if query_positions is None:
+            query_positions = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
         x = self._embed(tokens, masked, action)
-        return self.to_logits(self.transformer.extend(x, cache, first, wanted + self.before))
+        return self.to_logits(self.transformer.extend(x, cache, first, query_positions + self.num_prefix_tokens))
 
-    def leading(self, actions: Float[Tensor, "b t a"], first: int) -> Float[Tensor, "b t d"]:
+    def embed_actions(self, actions: Float[Tensor, "b t a"], first: int) -> Float[Tensor, "b t d"]:
         """Embeds the actions that led to frames `first`, `first + 1`, ...; none led to frame 0."""
         action = self.from_action(actions)
         if first == 0:
@@ -126,7 +126,7 @@ class DynamicsModel(nn.Module):
                 past, masked = tokens, paper_mask(tokens.shape, generator, tokens.device)
             x, truth = self._embed(past, masked, self._actions(actions)), tokens
         weights = [*self.transformer.parameters(), *self.to_logits.parameters()]
-        loss, hits = sum_over_clips(self._score, weights, (x, masked, truth), (times, mask))
+        loss, hits = parallel_loss(self._score, weights, (x, masked, truth), (times, mask))
         total = masked.sum().clamp_min(1)
         loss = loss / total
         return loss, {"ce": loss.detach(), "accuracy": hits / total}
@@ -136,8 +136,10 @@ class DynamicsModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of masked tokens and how many are right; `x` is what the transformer takes in."""
         where = masked.flatten().nonzero().squeeze(1)  # once: a GPU waits for its count
-        wanted = where + (where // masked.shape[-1] + 1) * self.before  # a frame's action token stands before its own
-        logits = self.to_logits(self.transformer(x, times=times, mask=mask, wanted=wanted)).float()
+        query_positions = (
+            where + (where // masked.shape[-1] + 1) * self.num_prefix_tokens
+        )  # a frame's action token stands before its own
+        logits = self.to_logits(self.transformer(x, times=times, mask=mask, query_positions=query_positions)).float()
         target = truth.flatten()[where]
         return F.cross_entropy(logits, target, reduction="sum"), (logits.detach().argmax(-1) == target).sum()
 
@@ -155,7 +157,7 @@ class DynamicsModel(nn.Module):
         b, t, n = tokens.shape
         device = tokens.device
         masked = frame_mask((b, t - 1, n), generator, device)
-        past = corrupt_tokens(tokens[:, :-1], self.config.corrupt, self.num_codes, generator)
+        past = add_token_noise(tokens[:, :-1], self.config.token_noise, self.num_codes, generator)
         action = self._actions(actions)
         x = torch.cat(
             [self._embed(past, None, action[:, :-1]), self._embed(tokens[:, 1:], masked, action[:, 1:])], dim=1
@@ -174,7 +176,7 @@ class DynamicsModel(nn.Module):
         cut = torch.randint(1, t, (b, 1, 1), generator=generator, device=tokens.device)
         hidden = torch.arange(t, device=tokens.device)[:, None] >= cut
         masked = frame_mask(tokens.shape, generator, tokens.device) & hidden
-        past = corrupt_tokens(tokens, self.config.corrupt, self.num_codes, generator)
+        past = add_token_noise(tokens, self.config.token_noise, self.num_codes, generator)
         return torch.where(hidden, tokens, past), masked
 
 
@@ -194,7 +196,7 @@ def frame_mask(
     return torch.rand(shape, generator=generator, device=device) < rate
 
 
-def corrupt_tokens(
+def add_token_noise(
     tokens: Int[Tensor, "b t n"], most: float, codes: int, generator: torch.Generator | None
 ) -> Int[Tensor, "b t n"]:
     """Replaces tokens by random codes at a rate U(0, most) per sample: what play generates is not all right either."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from djinn.config import WorldConfig
 from djinn.models.tokenizer import VideoTokenizer
-from djinn.nn import FromPatches, GridPosition, STTransformer, ToPatches, build_quantizer, warp
+from djinn.nn import PatchEmbed, PositionEmbedding2D, STTransformer, Unpatchify, build_quantizer, warp
 from djinn.nn.quantize import Quantized
 from djinn.nn.st_transformer import init_linear
 
@@ -22,9 +22,9 @@ Prediction = Float[Tensor, "b p h w 3"] | Float[Tensor, "b p n v"]
 """Frames as its decoder predicts them: pixels in [0, 1] or, with `input="tokens"`, logits of each token."""
 
 
-def inside_rim(rim: int) -> tuple[Any, ...]:
-    """Index of what is left of frames `(..., h, w, 3)`, tensor or array, without `rim` pixels at each edge."""
-    inner = slice(rim, -rim or None)
+def inside_border(ignored_border: int) -> tuple[Any, ...]:
+    """Index of what is left of frames `(..., h, w, 3)`, tensor or array, without `ignored_border` pixels at each edge."""
+    inner = slice(ignored_border, -ignored_border or None)
     return ..., inner, inner, slice(None)
 
 
@@ -53,7 +53,7 @@ class LatentActionModel(nn.Module):
     the codebook.
 
     With `input="tokens"` (the rival of Table 2) a frame is the picture that its tokens make: one point for each token, with
-    the token's code in the place of a colour. The codes are constants that `read_codes_of` takes over from the tokenizer, so
+    the token's code in the place of a colour. The codes are constants that `set_token_codebook` takes over from the tokenizer, so
     no gradient reaches it. The decoder predicts logits of the next frame's tokens. The paper says no more of this model than
     that it takes tokens for pixels.
 
@@ -66,7 +66,12 @@ class LatentActionModel(nn.Module):
         sizes = config.latent_action
         rows, columns = -(-config.height // sizes.patch), -(-config.width // sizes.patch)
         d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
-        self.input, self.motion, self.residual, self.rim = sizes.input, sizes.motion, sizes.residual, sizes.rim
+        self.input, self.frame_diff_input, self.residual, self.ignored_border = (
+            sizes.input,
+            sizes.frame_diff_input,
+            sizes.residual,
+            sizes.ignored_border,
+        )
         patch, (height, width), colours, made = sizes.patch, (config.height, config.width), 3, 3
         if self.reads_tokens:
             codebook = config.tokenizer.quantizer
@@ -74,18 +79,18 @@ class LatentActionModel(nn.Module):
             colours, made = codebook.dim, codebook.codes
             self.register_buffer("token_codes", torch.rand(codebook.codes, codebook.dim))
         self.size = height, width
-        self.encoder_patches = ToPatches(patch, d_in, channels=2 * colours if sizes.motion else colours)
-        self.encoder_position = GridPosition(rows, columns, d_in)
+        self.encoder_patches = PatchEmbed(patch, d_in, channels=2 * colours if sizes.frame_diff_input else colours)
+        self.encoder_position = PositionEmbedding2D(rows, columns, d_in)
         self.action_token = nn.Parameter(0.02 * torch.randn(d_in))  # small, so that what it reads stands out
         self.encoder = STTransformer(sizes.encoder)
         self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
         self.quantizer = build_quantizer(sizes.quantizer)
-        self.decoder_patches = ToPatches(patch, d_out, channels=colours)
-        self.decoder_position = GridPosition(rows, columns, d_out)
+        self.decoder_patches = PatchEmbed(patch, d_out, channels=colours)
+        self.decoder_position = PositionEmbedding2D(rows, columns, d_out)
         self.from_code = nn.Linear(sizes.quantizer.dim, d_out)
         self.decoder = STTransformer(sizes.decoder)
-        self.from_patches = FromPatches(patch, d_out, height, width, channels=made)
-        self.to_flow = FromPatches(patch, d_out, height, width, channels=2) if sizes.warp else None
+        self.from_patches = Unpatchify(patch, d_out, height, width, channels=made)
+        self.to_flow = Unpatchify(patch, d_out, height, width, channels=2) if sizes.warp else None
         if self.to_flow is not None:
             nn.init.zeros_(self.to_flow.to_pixels.weight)  # nothing moves at first
             nn.init.zeros_(self.to_flow.to_pixels.bias)
@@ -98,7 +103,7 @@ class LatentActionModel(nn.Module):
         return self.input == "tokens"
 
     @torch.no_grad()
-    def read_codes_of(self, tokenizer: VideoTokenizer) -> None:
+    def set_token_codebook(self, tokenizer: VideoTokenizer) -> None:
         """Takes the codes that tokens stand for over from the tokenizer; nothing to do where clips are pixels.
 
         Each dimension is brought to the middle and spread of a colour, 1/2 and 1/2, whatever the codebook's scale is.
@@ -115,7 +120,7 @@ class LatentActionModel(nn.Module):
     def encode(self, clip: Clip) -> Quantized:
         """The quantized latent actions between the frames of clips."""
         seen = self._picture(clip)
-        seen = torch.cat([seen, 0.5 + seen.diff(dim=1, prepend=seen[:, :1])], dim=-1) if self.motion else seen
+        seen = torch.cat([seen, 0.5 + seen.diff(dim=1, prepend=seen[:, :1])], dim=-1) if self.frame_diff_input else seen
         x = self.encoder_position(self.encoder_patches(seen))
         token = self.action_token.to(x.dtype).expand(*x.shape[:2], 1, -1)
         x = self.encoder(torch.cat([token, x], dim=2))
@@ -127,7 +132,7 @@ class LatentActionModel(nn.Module):
         return quantized.indices, self.quantizer.lookup(quantized.indices)
 
     def decode(self, past: Clip, vectors: Float[Tensor, "b t d"]) -> Prediction:
-        """Predicts the frame after each frame of `past`, given the code of the action taken in it; a rim stays as it is."""
+        """Predicts the frame after each frame of `past`, given the code of the action taken in it; a ignored_border stays as it is."""
         x = self.decoder_position(self.decoder_patches(self._picture(past))) + self.from_code(vectors)[:, :, None]
         x = self.decoder(x)
         made = self.from_patches(x).float()
@@ -139,17 +144,19 @@ class LatentActionModel(nn.Module):
             moved = past.float() if self.to_flow is None else warp(past.float(), self.to_flow(x).float())
             made = made + torch.logit(moved, eps=0.02)
         made = torch.sigmoid(made)
-        if self.rim == 0:
+        if self.ignored_border == 0:
             return made
         whole = past.float().clone()
-        whole[inside_rim(self.rim)] = made[inside_rim(self.rim)]
+        whole[inside_border(self.ignored_border)] = made[inside_border(self.ignored_border)]
         return whole
 
     def error(self, prediction: Prediction, clip: Clip) -> Float[Tensor, ""]:
-        """What the decoder learns by: squared error of frames 2..t inside the rim, or cross-entropy of their tokens."""
+        """What the decoder learns by: squared error of frames 2..t inside the ignored_border, or cross-entropy of their tokens."""
         if self.reads_tokens:
             return F.cross_entropy(prediction.float().flatten(0, 2), clip[:, 1:].flatten())
-        return F.mse_loss(prediction.float()[inside_rim(self.rim)], clip[:, 1:][inside_rim(self.rim)])
+        return F.mse_loss(
+            prediction.float()[inside_border(self.ignored_border)], clip[:, 1:][inside_border(self.ignored_border)]
+        )
 
     def predict(self, clip: Clip, actions: Int[Tensor, "b a"]) -> Prediction:
         """Predicts frames 2..t of clips from the frame before and the given actions."""

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from djinn.config import WorldConfig
 from djinn.nn import (
-    FromPatches,
-    GridPosition,
-    SpaceTimeTransformer,
-    SpaceTransformer,
+    FullSpaceTimeTransformer,
+    KVCache,
+    PatchEmbed,
+    PositionEmbedding2D,
+    SpatialTransformer,
     STTransformer,
-    TimeCache,
-    ToPatches,
+    Unpatchify,
     build_quantizer,
 )
 from djinn.nn.st_transformer import init_linear
 
-TRANSFORMERS = {"st-vivit": STTransformer, "vit": SpaceTransformer, "c-vivit": SpaceTimeTransformer}
+TRANSFORMERS = {"st-vivit": STTransformer, "vit": SpatialTransformer, "c-vivit": FullSpaceTimeTransformer}
 """What encoder and decoder of each kind of tokenizer are."""
 
 
@@ -53,16 +53,16 @@ class VideoTokenizer(nn.Module):
         transformer = TRANSFORMERS[sizes.kind]
         rows, columns = config.tokenizer_grid
         d_in, d_out = sizes.encoder.d_model, sizes.decoder.d_model
-        self.window = config.frames
-        self.to_patches = ToPatches(sizes.patch, d_in)
-        self.encoder_position = GridPosition(rows, columns, d_in)
+        self.window = config.context_frames
+        self.to_patches = PatchEmbed(sizes.patch, d_in)
+        self.encoder_position = PositionEmbedding2D(rows, columns, d_in)
         self.encoder = transformer(sizes.encoder)
         self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
         self.quantizer = build_quantizer(sizes.quantizer)
         self.from_code = nn.Linear(sizes.quantizer.dim, d_out)
-        self.decoder_position = GridPosition(rows, columns, d_out)
+        self.decoder_position = PositionEmbedding2D(rows, columns, d_out)
         self.decoder = transformer(sizes.decoder)
-        self.from_patches = FromPatches(sizes.patch, d_out, config.height, config.width)
+        self.from_patches = Unpatchify(sizes.patch, d_out, config.height, config.width)
         for module in (self.to_patches, self.to_code, self.from_code, self.from_patches):
             module.apply(init_linear)
 
@@ -74,7 +74,7 @@ class VideoTokenizer(nn.Module):
         return self.quantizer(self._to_vectors(video)).indices
 
     def decode(
-        self, tokens: Int[Tensor, "b t n"], cache: TimeCache | None = None, first: int = 0
+        self, tokens: Int[Tensor, "b t n"], cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t h w 3"]:
         """Pixels in [0, 1] of tokens.
 
@@ -85,7 +85,7 @@ class VideoTokenizer(nn.Module):
         """
         return self._to_pixels(self.quantizer.lookup(tokens), cache, first).clamp(0, 1)
 
-    def _to_pixels(self, codes: Tensor, cache: TimeCache | None = None, first: int = 0) -> Tensor:
+    def _to_pixels(self, codes: Tensor, cache: KVCache | None = None, first: int = 0) -> Tensor:
         x = self.decoder_position(self.from_code(codes))
         x = self.decoder(x) if cache is None else self.decoder.extend(x, cache, first)
         return (self.from_patches(x).float() + 1) / 2

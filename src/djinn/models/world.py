@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from djinn.config import WorldConfig
 from djinn.errors import UserError
-from djinn.models import storage
+from djinn.models import serialization as storage
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel
-from djinn.models.storage import find_world as find_world  # the way to a world is part of its interface
+from djinn.models.serialization import find_world as find_world  # the way to a world is part of its interface
 from djinn.models.tokenizer import VideoTokenizer
-from djinn.nn import TimeCache
+from djinn.nn import KVCache
 
 
 class World(nn.Module):
@@ -44,7 +44,7 @@ class World(nn.Module):
         self.prompts: list[np.ndarray] = []
         """Pictures to start playing from, uint8 `(h, w, 3)`; `prompts/*.png` in the world's folder."""
         if latent_action is not None:
-            latent_action.read_codes_of(self.tokenizer)
+            latent_action.set_token_codebook(self.tokenizer)
             self.sync_actions()
 
     @classmethod
@@ -153,7 +153,7 @@ class World(nn.Module):
         return self._decode_next(clip, prediction.argmax(-1)) if clip.ndim == 3 else prediction
 
     def _decode_next(self, tokens: Int[Tensor, "b t n"], guesses: Int[Tensor, "b a n"]) -> Float[Tensor, "b a h w 3"]:
-        cache, frames = TimeCache(tokens.shape[1]), []
+        cache, frames = KVCache(tokens.shape[1]), []
         for t in range(guesses.shape[1]):
             self.tokenizer.decode(tokens[:, t : t + 1], cache, t)  # takes the place of the guess before
             frames.append(self.tokenizer.decode(guesses[:, t : t + 1], cache, t + 1))

@@ -1,28 +1,28 @@
 """Layers that know nothing of Genie: attention with its cache, the ST-transformer, patches, quantizers, warping."""
 
 from djinn.nn.attention import SpatialAttention, TemporalAttention
-from djinn.nn.cache import TimeCache
-from djinn.nn.patches import FromPatches, GridPosition, ToPatches
+from djinn.nn.kv_cache import KVCache
+from djinn.nn.patches import PatchEmbed, PositionEmbedding2D, Unpatchify
 from djinn.nn.quantize import FSQ, Quantized, Quantizer, VectorQuantizer, build_quantizer
-from djinn.nn.rivals import SpaceTimeBlock, SpaceTimeTransformer, SpaceTransformer
 from djinn.nn.st_transformer import STBlock, STTransformer
+from djinn.nn.tokenizer_baselines import FullSpaceTimeBlock, FullSpaceTimeTransformer, SpatialTransformer
 from djinn.nn.warp import warp
 
 __all__ = [
     "FSQ",
-    "FromPatches",
-    "GridPosition",
+    "FullSpaceTimeBlock",
+    "FullSpaceTimeTransformer",
+    "KVCache",
+    "PatchEmbed",
+    "PositionEmbedding2D",
     "Quantized",
     "Quantizer",
     "STBlock",
     "STTransformer",
-    "SpaceTimeBlock",
-    "SpaceTimeTransformer",
-    "SpaceTransformer",
     "SpatialAttention",
+    "SpatialTransformer",
     "TemporalAttention",
-    "TimeCache",
-    "ToPatches",
+    "Unpatchify",
     "VectorQuantizer",
     "build_quantizer",
     "warp",

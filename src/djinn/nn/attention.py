@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from djinn.nn.cache import CacheLayer
-from djinn.nn.time import rotate
+from djinn.nn.kv_cache import LayerKVCache
+from djinn.nn.rotary import rotate
 
 MAX_SDPA_BATCH = 65_535
 """CUDA's attention kernels fail for a larger batch (pytorch#142228); attention over time has one of b * n."""
@@ -38,13 +38,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causa
 
 
 class QKNorm(torch.autograd.Function):
-    """Scales vectors to length `sharpness`, with a backward pass of half the memory traffic of the one derived from it."""
+    """Scales vectors to length `qk_scale`, with a backward pass of half the memory traffic of the one derived from it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sharpness: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, qk_scale: Tensor) -> Tensor:
         """Vectors `(..., k)` and their lengths, broadcast against `(..., 1)`."""
         inverse = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-6).reciprocal_()
-        scale = sharpness * inverse
+        scale = qk_scale * inverse
         ctx.save_for_backward(x, inverse, scale)
         return x * scale
 
@@ -57,11 +57,11 @@ class QKNorm(torch.autograd.Function):
         return of_x, along.flatten(0, -4).sum(0)
 
 
-def qk_norm(x: Float[Tensor, "*s h k"], sharpness: Float[Tensor, "*#s h 1"]) -> Float[Tensor, "*s h k"]:
-    """Vectors of length `sharpness` in the direction of `x`."""
+def qk_norm(x: Float[Tensor, "*s h k"], qk_scale: Float[Tensor, "*#s h 1"]) -> Float[Tensor, "*s h k"]:
+    """Vectors of length `qk_scale` in the direction of `x`."""
     if torch.is_grad_enabled():
-        return QKNorm.apply(x, sharpness)
-    return x * (sharpness / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-6))
+        return QKNorm.apply(x, qk_scale)
+    return x * (qk_scale / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-6))
 
 
 class _Attention(nn.Module):
@@ -76,12 +76,12 @@ class _Attention(nn.Module):
         self.heads, self.head_dim = heads, head_dim
         self.qkv = nn.Linear(d_model, 3 * heads * head_dim, bias=False)
         self.out = nn.Linear(heads * head_dim, d_model, bias=False)
-        self.sharpness = nn.Parameter(torch.ones(2, heads, 1))
+        self.qk_scale = nn.Parameter(torch.ones(2, heads, 1))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised queries and keys `(..., 2, heads, head_dim)` in fp32, and values `(..., heads, head_dim)`."""
         qk, v = self.qkv(x).unflatten(-1, (3, self.heads, self.head_dim)).split((2, 1), dim=-3)
-        return qk_norm(qk.float(), self.sharpness), v.squeeze(-3)
+        return qk_norm(qk.float(), self.qk_scale), v.squeeze(-3)
 
 
 class SpatialAttention(_Attention):
@@ -104,7 +104,7 @@ class TemporalAttention(_Attention):
         x: Float[Tensor, "b t n d"],
         rotary: Float[Tensor, "2 t k"],
         bias: Float[Tensor, "t s"] | None = None,
-        cache: CacheLayer | None = None,
+        cache: LayerKVCache | None = None,
     ) -> Float[Tensor, "b t n d"]:
         """Every token sees its own position in this frame and in those before it.
 

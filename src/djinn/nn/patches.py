@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class ToPatches(nn.Module):
+class PatchEmbed(nn.Module):
     """Embeds each square patch of a frame; frames are padded at the bottom and right by repeating their edge.
 
     Args:
@@ -33,8 +33,8 @@ class ToPatches(nn.Module):
         return F.linear(x.flatten(3).flatten(1, 2), weight, self.embed.bias).unflatten(0, (b, t))
 
 
-class FromPatches(nn.Module):
-    """Turns one vector per patch into pixels and crops what `ToPatches` padded.
+class Unpatchify(nn.Module):
+    """Turns one vector per patch into pixels and crops what `PatchEmbed` padded.
 
     Args:
         patch: side of a patch in pixels.
@@ -61,7 +61,7 @@ class FromPatches(nn.Module):
         return x[:, :, : self.height, : self.width]
 
 
-class GridPosition(nn.Module):
+class PositionEmbedding2D(nn.Module):
     """A learned embedding of a patch's row plus one of its column, added once at the input.
 
     Args:

@@ -76,9 +76,9 @@ class VectorQuantizer(nn.Module):
             self.codebook = nn.Parameter(codebook * config.dim**-0.5)
         else:
             self.register_buffer("codebook", codebook)
-            self.register_buffer("sums", torch.zeros(config.codes, config.dim))
-            self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("use", torch.zeros(config.codes))
+            self.register_buffer("ema_sums", torch.zeros(config.codes, config.dim))
+            self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("ema_counts", torch.zeros(config.codes))
         if config.standardize:
             self.register_buffer("mean", torch.zeros(config.dim))
             self.register_buffer("variance", torch.ones(config.dim))
@@ -107,7 +107,7 @@ class VectorQuantizer(nn.Module):
             if self.config.kind == "gradient":
                 loss = loss + F.mse_loss(chosen, flat.detach())
             vectors = flat + (chosen - flat).detach()
-            counts = torch.zeros_like(self.use).index_add_(0, indices, torch.ones_like(flat[:, 0]))
+            counts = torch.zeros_like(self.ema_counts).index_add_(0, indices, torch.ones_like(flat[:, 0]))
             if self.training:
                 self._learn(flat.detach(), indices, counts)
         return Quantized(vectors.view(z.shape), indices.view(z.shape[:-1]), loss, counts)
@@ -140,27 +140,27 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
         rows = self._random_rows(flat)
-        self.codebook.copy_(torch.where(self.started, self.codebook, rows))
+        self.codebook.copy_(torch.where(self.initialized, self.codebook, rows))
         fresh = float(flat.shape[0]) / self.config.codes
-        self.use.copy_(torch.where(self.started, self.use, torch.full_like(self.use, fresh)))
-        self.sums.copy_(torch.where(self.started, self.sums, rows * fresh))
-        self.started.fill_(True)
+        self.ema_counts.copy_(torch.where(self.initialized, self.ema_counts, torch.full_like(self.ema_counts, fresh)))
+        self.ema_sums.copy_(torch.where(self.initialized, self.ema_sums, rows * fresh))
+        self.initialized.fill_(True)
 
     @torch.no_grad()
     def _learn(self, flat: Tensor, indices: Tensor, counts: Tensor) -> None:
         decay = self.config.decay
         _sum_over_ranks(counts)
-        self.use.lerp_(counts, 1 - decay)
+        self.ema_counts.lerp_(counts, 1 - decay)
         if self.config.kind == "gradient":
             return
-        sums = _sum_over_ranks(torch.zeros_like(self.sums).index_add_(0, indices, flat))
-        self.sums.lerp_(sums, 1 - decay)
-        mean_use = self.use.mean()
-        dead = self.use < self.config.restart_below * mean_use
-        self.use.copy_(torch.where(dead, mean_use, self.use))
+        sums = _sum_over_ranks(torch.zeros_like(self.ema_sums).index_add_(0, indices, flat))
+        self.ema_sums.lerp_(sums, 1 - decay)
+        mean_use = self.ema_counts.mean()
+        dead = self.ema_counts < self.config.dead_code_threshold * mean_use
+        self.ema_counts.copy_(torch.where(dead, mean_use, self.ema_counts))
         rows = self._random_rows(flat) * mean_use
-        self.sums.copy_(torch.where(dead[:, None], rows, self.sums))
-        codebook = self.sums / self.use.clamp_min(1e-6)[:, None]
+        self.ema_sums.copy_(torch.where(dead[:, None], rows, self.ema_sums))
+        codebook = self.ema_sums / self.ema_counts.clamp_min(1e-6)[:, None]
         self.codebook.copy_(F.normalize(codebook, dim=-1) if self.config.l2 else codebook)
 
 
@@ -181,11 +181,11 @@ class FSQ(nn.Module):
         strides = torch.cat([torch.ones(1, dtype=torch.int64), levels.cumprod(0)[:-1]])
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
-        self.register_buffer("use", torch.zeros(config.codes))
+        self.register_buffer("ema_counts", torch.zeros(config.codes))
 
     def codes(self) -> Float[Tensor, "codes dim"]:
         """The whole grid, each dimension in [-1, 1]."""
-        return self.lookup(torch.arange(self.config.codes, device=self.use.device))
+        return self.lookup(torch.arange(self.config.codes, device=self.ema_counts.device))
 
     def lookup(self, indices: Int[Tensor, "*s"]) -> Float[Tensor, "*s dim"]:
         """The grid points at `indices`."""
@@ -201,9 +201,9 @@ class FSQ(nn.Module):
             scaled = unit + (steps - unit).detach()
             vectors = scaled / (self.levels - 1) * 2 - 1
             flat = indices.flatten()
-            counts = torch.zeros_like(self.use).index_add_(0, flat, torch.ones_like(flat, dtype=torch.float32))
+            counts = torch.zeros_like(self.ema_counts).index_add_(0, flat, torch.ones_like(flat, dtype=torch.float32))
             if self.training:
-                self.use.lerp_(_sum_over_ranks(counts), 1 - self.config.decay)
+                self.ema_counts.lerp_(_sum_over_ranks(counts), 1 - self.config.decay)
         return Quantized(vectors, indices, z.new_zeros((), dtype=torch.float32), counts)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from djinn.config import TransformerConfig
 from djinn.nn.attention import SpatialAttention, TemporalAttention
-from djinn.nn.cache import CacheLayer, TimeCache
-from djinn.nn.time import as_bias, rotary_table
+from djinn.nn.kv_cache import KVCache, LayerKVCache
+from djinn.nn.rotary import as_bias, rotary_table
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -60,13 +60,13 @@ class STBlock(nn.Module):
         x: Float[Tensor, "b t n d"],
         rotary: Float[Tensor, "2 t k"],
         bias: Float[Tensor, "t s"] | None = None,
-        wanted: Int[Tensor, "m"] | None = None,
+        query_positions: Int[Tensor, "m"] | None = None,
     ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
         """Arguments as of `TemporalAttention` and `STTransformer.forward`."""
         x = self.attend(x, rotary, bias, None)
-        return self.feed(x if wanted is None else x.flatten(0, 2).index_select(0, wanted))
+        return self.feed(x if query_positions is None else x.flatten(0, 2).index_select(0, query_positions))
 
-    def attend(self, x: Tensor, rotary: Tensor, bias: Tensor | None, cache: CacheLayer | None) -> Tensor:
+    def attend(self, x: Tensor, rotary: Tensor, bias: Tensor | None, cache: LayerKVCache | None) -> Tensor:
         """Both attentions."""
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
@@ -103,7 +103,7 @@ class STTransformer(nn.Module):
         *,
         times: Int[Tensor, "t"] | None = None,
         mask: Bool[Tensor, "t t"] | None = None,
-        wanted: Int[Tensor, "m"] | None = None,
+        query_positions: Int[Tensor, "m"] | None = None,
     ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
         """Transforms whole clips.
 
@@ -111,7 +111,7 @@ class STTransformer(nn.Module):
             x: tokens of t frames.
             times: time of each frame; 0, 1, 2, ... by default.
             mask: which frames (columns) a frame (row) sees over time; causal by default.
-            wanted: places in `b t n`, laid out flat, of the tokens whose results are asked for, so that the last
+            query_positions: places in `b t n`, laid out flat, of the tokens whose results are asked for, so that the last
                 feed-forward layer need not work on others; None is all.
         """
         if times is None:
@@ -120,11 +120,11 @@ class STTransformer(nn.Module):
         bias = None if mask is None else as_bias(mask)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
-            x = block(x, rotary, bias, wanted if i == last else None)
+            x = block(x, rotary, bias, query_positions if i == last else None)
         return self.norm(x)
 
     def extend(
-        self, x: Float[Tensor, "b t n d"], cache: TimeCache, first: int, wanted: Int[Tensor, "b m"] | None = None
+        self, x: Float[Tensor, "b t n d"], cache: KVCache, first: int, query_positions: Int[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b t n d"] | Float[Tensor, "b m d"]:
         """Transforms the next frames of a video whose earlier frames are in `cache`, and adds them to it.
 
@@ -136,17 +136,17 @@ class STTransformer(nn.Module):
             x: tokens of the next frames; more than two only while the ring is not full.
             cache: keys and values of earlier frames.
             first: time of the first frame of `x`.
-            wanted: positions in the last frame whose results are asked for, so that the last feed-forward layer need not
+            query_positions: positions in the last frame whose results are asked for, so that the last feed-forward layer need not
                 work on others; None is all of all frames.
         """
         attending = sum(block.time is not None for block in self.blocks)
-        rotary, bias = cache.place(attending, first, x.shape[1], self.config.head_dim, x.device)
+        rotary, bias = cache.reserve_slots(attending, first, x.shape[1], self.config.head_dim, x.device)
         layers = iter(cache.layers)
         for i, block in enumerate(self.blocks):
             assert isinstance(block, STBlock)
             x = block.attend(x, rotary, bias, next(layers) if block.time is not None else None)
-            if wanted is not None and i == len(self.blocks) - 1:
-                x = x[:, -1].gather(1, wanted[..., None].expand(-1, -1, x.shape[-1]))
+            if query_positions is not None and i == len(self.blocks) - 1:
+                x = x[:, -1].gather(1, query_positions[..., None].expand(-1, -1, x.shape[-1]))
             x = block.feed(x)
         return self.norm(x)
 

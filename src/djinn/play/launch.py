@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from djinn.errors import UserError
-from djinn.play.guard import address_of, is_loopback
 from djinn.play.protocol import HIGHEST_FPS
+from djinn.play.security import address_of, is_loopback
 from djinn.play.server import create_app
 
 if TYPE_CHECKING:
-    from djinn.generate.engine import Engine
+    from djinn.backends.select import Engine
 
 try:
     import uvicorn
@@ -63,7 +63,7 @@ def serve(
         device: where the world computes; CUDA where there is one, by default.
         allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. Without them
             a server that listens for other machines answers to addresses in numbers and this machine's own name only.
-        engine: what computes the frames; see `djinn.generate.engine`.
+        engine: what computes the frames; see `djinn.backends.select`.
 
     Raises:
         UserError: the port or the address cannot be used, there is no world, a number is out of range, or an allowed name
@@ -77,11 +77,11 @@ def serve(
     hosts = _hosts(host, allowed_hosts)
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
-        from djinn.generate.engine import for_play
+        from djinn.backends.select import prepare_for_inference
         from djinn.models.world import World, find_world
 
         folder = find_world(world_path)
-        world = for_play(World.from_pretrained(folder, device), engine)
+        world = prepare_for_inference(World.from_pretrained(folder, device), engine)
         app = create_app(
             world,
             [*world.prompts, *prompts],

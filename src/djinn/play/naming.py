@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from djinn.errors import UserError
-from djinn.models.actions import FILE, default_name, read_actions, save_actions
+from djinn.models.action_names import FILE, default_name, read_actions, save_actions
 
 if TYPE_CHECKING:
     from djinn.models.world import World

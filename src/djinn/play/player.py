@@ -18,8 +18,8 @@ import numpy as np
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
 from djinn.play import protocol
-from djinn.play.pictures import encode_picture
-from djinn.play.tape import Tape
+from djinn.play.images import encode_picture
+from djinn.play.recorder import Tape
 
 log = logging.getLogger("djinn.play")
 

@@ -29,10 +29,11 @@ try:
 except ImportError:
     raise UserError("Playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
 
-from djinn.play import naming, pictures, protocol
-from djinn.play.guard import Guard, same_host
+from djinn.play import images as pictures
+from djinn.play import naming, protocol
 from djinn.play.player import UNDO_DEPTH, MakeSession, Player
-from djinn.play.tape import write_film
+from djinn.play.recorder import write_film
+from djinn.play.security import Guard, same_host
 
 if TYPE_CHECKING:
     from djinn.models.world import World
@@ -85,7 +86,7 @@ def create_app(
     """
     if image_format not in protocol.IMAGE_FORMATS:
         raise UserError(f"image format must be one of {', '.join(protocol.IMAGE_FORMATS)}, got '{image_format}'")
-    hall = Hall(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
+    hall = PlayServer(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
     routes = [
         Route("/", hall.page),
         Route("/healthz", hall.health),
@@ -102,7 +103,7 @@ def create_app(
     return app
 
 
-class Hall:
+class PlayServer:
     """Where the players are: the world, the one thread that runs it, and the answers to every address."""
 
     def __init__(
@@ -166,7 +167,7 @@ class Hall:
             "height": config.height,
             "width": config.width,
             "fps": self.fps,
-            "frames": config.frames,
+            "frames": config.context_frames,
             "tokens_per_frame": config.tokens_per_frame,
             "actions": [{"index": i, "name": n, "keys": k} for i, (n, k) in enumerate(zip(names, keys, strict=True))],
             "sampler": {"steps": config.sampler.steps, "temperature": config.sampler.temperature},

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from djinn.nn import SpaceTimeBlock, STBlock
+from djinn.nn import FullSpaceTimeBlock, STBlock
 
 
 def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> torch.autocast:
@@ -27,7 +27,7 @@ def compile_blocks(module: nn.Module, device: torch.device, when: Literal["auto"
     if asked:
         torch._dynamo.config.recompile_limit = 32  # blocks of all models share their code, and each size is compiled
         for block in module.modules():
-            if isinstance(block, STBlock | SpaceTimeBlock):
+            if isinstance(block, STBlock | FullSpaceTimeBlock):
                 block.compile()
     return asked
 

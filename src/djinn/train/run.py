@@ -11,21 +11,21 @@ from typing import Literal, TextIO
 
 import torch
 
+from djinn.atomic import room_for
 from djinn.config import TrainConfig
+from djinn.config.yaml import load_yaml, save_yaml, to_dict
 from djinn.data.dataset import Clips, Dataset
 from djinn.data.loader import Loader
-from djinn.disk import room_for
 from djinn.errors import UserError
 from djinn.models import VideoTokenizer, World
-from djinn.models.storage import WEIGHTS
-from djinn.strict_yaml import load_yaml, save_yaml, to_dict
-from djinn.train.checkpoint import check_same, checkpoint_path, load_checkpoint
-from djinn.train.diagnose import in_words
-from djinn.train.distributed import Ranks, pick_device, process_group
-from djinn.train.log import Metrics, open_sinks, read_metrics
+from djinn.models.serialization import WEIGHTS
+from djinn.train.checkpointer import check_same, checkpoint_path, load_checkpoint
+from djinn.train.collapse_warnings import in_words
+from djinn.train.loggers import Metrics, open_sinks, read_metrics
+from djinn.train.parallel import Ranks, pick_device, process_group
 from djinn.train.precision import compile_blocks
 from djinn.train.stages import GREEDY_STEPS, TokenizerStage, WorldStage
-from djinn.train.tokens import TokenCache, fingerprint, open_cache
+from djinn.train.token_cache import TokenCache, fingerprint, open_cache
 from djinn.train.trainer import Stage, Trainer
 
 StageName = Literal["all", "tokenizer", "world"]
@@ -60,22 +60,22 @@ def train(
         Stopped: after Ctrl-C or SIGTERM, with everything saved.
     """
     out = Path(out)
-    if config.start_from is not None and stage == "tokenizer":
+    if config.init_from is not None and stage == "tokenizer":
         raise UserError(
-            f"the tokenizer of {config.start_from} stays as it is: leave out --stage tokenizer, or --start-from"
+            f"the tokenizer of {config.init_from} stays as it is: leave out --stage tokenizer, or --init-from"
         )
     with process_group() as ranks:
         dataset = Dataset.open(dataset_path)
         check_size(dataset, config)
-        clips = dataset.clips("train", config.world.frames, max(1, config.world.frames // 2))
-        val = _held_out(dataset, config.world.frames, ranks)
+        clips = dataset.clips("train", config.world.context_frames, max(1, config.world.context_frames // 2))
+        val = _held_out(dataset, config.world.context_frames, ranks)
         place = pick_device(ranks) if device is None else torch.device(device)
         with _folder(out, dataset, config, ranks):
-            sinks = open_sinks(config.sinks, out, to_dict(config)) if ranks.first else []
+            sinks = open_sinks(config.loggers, out, to_dict(config)) if ranks.first else []
             metrics = Metrics(out, sinks)
             try:
-                start = None if config.start_from is None else _start(config)
-                job = _Job(out, dataset, config, clips, val, place, ranks, metrics, start)
+                start = None if config.init_from is None else _start(config)
+                job = TrainingRun(out, dataset, config, clips, val, place, ranks, metrics, start)
                 if stage != "world" and start is None:
                     job.train_tokenizer(alone=stage == "tokenizer")
                 if stage != "tokenizer":
@@ -99,8 +99,8 @@ def check_size(dataset: Dataset, config: TrainConfig) -> None:
         change = f"pass --world.width {dataset.width} --world.height {dataset.height}, or "
         raise UserError(
             f"the frames of {dataset.path} are {has}, but the world is to be {wants}"
-            + ("" if config.start_from is None else f" like {config.start_from}")
-            + f": {change if config.start_from is None else ''}import the videos with --size {wants}"
+            + ("" if config.init_from is None else f" like {config.init_from}")
+            + f": {change if config.init_from is None else ''}import the videos with --size {wants}"
         )
 
 
@@ -119,14 +119,14 @@ def _start(config: TrainConfig) -> World:
     Raises:
         UserError: there is none, it has other sizes than the config, or it cannot infer actions.
     """
-    assert config.start_from is not None
-    world = World.from_pretrained(config.start_from, "cpu")
+    assert config.init_from is not None
+    world = World.from_pretrained(config.init_from, "cpu")
     # how the new world is played, not how it is built
     free = {"fps": config.world.fps, "sampler": config.world.sampler}
     if dataclasses.replace(world.config, **free) != config.world:
-        raise UserError(f"the sizes in the config are not those of the world to start from, {config.start_from}")
+        raise UserError(f"the sizes in the config are not those of the world to start from, {config.init_from}")
     if world.latent_action is None:
-        raise UserError(f"{config.start_from} has no latent_action.safetensors, so training cannot start from it")
+        raise UserError(f"{config.init_from} has no latent_action.safetensors, so training cannot start from it")
     return world
 
 
@@ -182,7 +182,7 @@ def _lock(handle: int, out: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class TrainingRun:
     out: Path
     dataset: Dataset
     config: TrainConfig
@@ -221,7 +221,7 @@ class _Job:
         torch.manual_seed(self.config.seed)
         stage = WorldStage(self.config, tokenizer, self.val, self.device, cache)
         if self.start is not None:
-            stage.start_from(self.start)
+            stage.init_from(self.start)
         if cache is None:
             compile_blocks(tokenizer, self.device, self.config.compile)
         trainer = self._trainer(stage, {"tokenizer weights": weights})
@@ -238,7 +238,7 @@ class _Job:
             return open_cache(
                 self.out / "tokens",
                 key,
-                (len(self.clips), world.frames, world.tokens_per_frame),
+                (len(self.clips), world.context_frames, world.tokens_per_frame),
                 world.tokenizer.quantizer.codes,
                 say=lambda text: print(text, file=sys.stderr),
                 make=make,

@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from djinn.atomic import room_for
 from djinn.config import TrainConfig
 from djinn.data.dataset import Clips
 from djinn.data.loader import LoaderBatch
-from djinn.disk import room_for
 from djinn.generate import rollout
 from djinn.models import LatentActionModel, VideoTokenizer, World
-from djinn.models.actions import FILE, default_name
-from djinn.models.latent_action import inside_rim
-from djinn.train.diagnose import diagnose_tokenizer, diagnose_world
-from djinn.train.figures import Histogram, code_use, most_bits, psnr, psnr_of
-from djinn.train.pictures import save_grid
-from djinn.train.tokens import TokenCache
+from djinn.models.action_names import FILE, default_name
+from djinn.models.latent_action import inside_border
+from djinn.train.collapse_warnings import diagnose_tokenizer, diagnose_world
+from djinn.train.metrics import Histogram, code_use, most_bits, psnr, psnr_of
+from djinn.train.token_cache import TokenCache
+from djinn.train.visualize import save_grid
 
 EVALUATION_CLIPS = 16
 SHOWN_CLIPS = 4
@@ -49,7 +49,7 @@ class TokenizerStage:
 
     Args:
         config: the run's config.
-        val: held-out clips, `config.world.frames` long.
+        val: held-out clips, `config.world.context_frames` long.
         device: where to train.
     """
 
@@ -111,7 +111,7 @@ class TokenizerStage:
         }
 
     def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
-        """See `djinn.train.diagnose`."""
+        """See `djinn.train.collapse_warnings`."""
         return diagnose_tokenizer(figures, self.codes, step, share, self.kind)
 
     def export(self, folder: Path) -> None:
@@ -127,7 +127,7 @@ class WorldStage:
     Args:
         config: the run's config.
         tokenizer: the trained tokenizer; it is frozen here.
-        val: held-out clips, `config.world.frames` long.
+        val: held-out clips, `config.world.context_frames` long.
         device: where to train.
         cache: tokens of the training clips; by default each batch is encoded.
     """
@@ -146,7 +146,7 @@ class WorldStage:
         self.latent_action = LatentActionModel(config.world)
         self.world = World(config.world, self.latent_action)
         self.world.tokenizer = tokenizer.requires_grad_(False).eval()
-        self.latent_action.read_codes_of(tokenizer)
+        self.latent_action.set_token_codebook(tokenizer)
         self.world.to(device)
         self.module = nn.ModuleDict({"latent_action": self.latent_action, "dynamics": self.world.dynamics})
         self.device = device
@@ -154,7 +154,7 @@ class WorldStage:
         self.cache = cache
         self._use = Histogram()
 
-    def start_from(self, world: World) -> None:
+    def init_from(self, world: World) -> None:
         """Takes over the weights of a trained world, and the names of its actions."""
         assert world.latent_action is not None
         self.latent_action.load_state_dict(world.latent_action.state_dict())
@@ -207,7 +207,7 @@ class WorldStage:
 
         - `val_lam_psnr`, `val_lam_random_psnr`, `val_lam_gain`: the latent action model's own next-frame prediction
           with inferred and with uniformly random actions, and their difference; `val_lam_repeat_psnr`: the last frame
-          again. All without its rim. Of one that predicts tokens the most likely ones are decoded.
+          again. All without its ignored_border. Of one that predicts tokens the most likely ones are decoded.
         - `val_rollout_psnr`, `val_rollout_random_psnr`, `val_gain`: roll-outs from one frame over the rest of the clip
           with `GREEDY_STEPS`, and `val_gain4`: the gain at frame 4 (the paper's delta-t PSNR with t = 4), or at the
           last one of shorter clips.
@@ -246,7 +246,10 @@ class WorldStage:
     def _evaluate_part(self, clips: Tensor, random: Tensor) -> dict[str, Tensor]:
         world = self.world
         sampler = dataclasses.replace(
-            self.config.sampler, steps=min(GREEDY_STEPS, self.config.sampler.steps), temperature=0.0, noise=0.0
+            self.config.sampler,
+            steps=min(GREEDY_STEPS, self.config.sampler.steps),
+            temperature=0.0,
+            choice_temperature=0.0,
         )
         inferred = world.infer_actions(clips).cpu()
         past, future = clips[:, :-1], clips[:, 1:]
@@ -254,7 +257,7 @@ class WorldStage:
         made_random = rollout(world, clips[:, :1], random, sampler=sampler)
 
         def lam_psnr(predicted: Tensor) -> Tensor:
-            inside = inside_rim(self.config.latent_action.rim)
+            inside = inside_border(self.config.latent_action.ignored_border)
             return psnr(predicted.cpu()[inside], future[inside])
 
         figures = {
@@ -272,7 +275,7 @@ class WorldStage:
         }
 
     def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
-        """See `djinn.train.diagnose`."""
+        """See `djinn.train.collapse_warnings`."""
         kind = self.config.latent_action.quantizer.kind
         return diagnose_world(figures, self.config.num_actions, step, share, kind)
 

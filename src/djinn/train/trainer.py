@@ -13,17 +13,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from djinn.atomic import room_for
 from djinn.config import StageConfig, TrainConfig, WorldConfig
+from djinn.config.yaml import to_dict
 from djinn.data.loader import LoaderBatch
-from djinn.disk import room_for
 from djinn.errors import UserError
-from djinn.models.storage import is_whole
-from djinn.strict_yaml import to_dict
-from djinn.train import checkpoint
-from djinn.train.distributed import Ranks, data_parallel
+from djinn.models.serialization import is_whole
+from djinn.train import checkpointer as checkpoint
 from djinn.train.ema import WeightAverage
-from djinn.train.log import Metrics, Progress
+from djinn.train.loggers import Metrics, Progress
 from djinn.train.optimizer import build_optimizer
+from djinn.train.parallel import Ranks, data_parallel
 from djinn.train.precision import autocast, compile_blocks, eager
 from djinn.train.schedule import learning_rate, progress
 from djinn.train.signals import Stopped, StopSignals, command_line
@@ -121,9 +121,9 @@ class Trainer:
             "precision": train_config.precision,
             **(depends or {}),
         }
-        self.clips = self.ranks.share(config.batch, config.accumulate)
+        self.clips = self.ranks.share(config.batch, config.grad_accum_steps)
         self.optimizer = build_optimizer(stage.module, config)
-        self.average = WeightAverage(stage.module, config.ema) if config.ema > 0 else None
+        self.average = WeightAverage(stage.module, config.ema_decay) if config.ema_decay > 0 else None
         self.compiled = compile_blocks(stage.module, self.device, train_config.compile)
         self.model = data_parallel(_Loss(stage), self.ranks)
         self.generator = torch.Generator(self.device)
@@ -131,7 +131,7 @@ class Trainer:
         self.seconds = 0.0
         self.figures: dict[str, float] = {}
         self._saved_step: int | None = None
-        self._restyled = False
+        self.metadata_changed = False
         self._save_cost = 0.0
         self._warned = False
         self._shown = (0.0, "")
@@ -155,7 +155,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
         if self.finished:
-            if self._restyled:
+            if self.metadata_changed:
                 self.save(again=True)  # the frames a second or the sampler of the world, which no step depends on
             return {}
         self._bar = Progress(self.stage.name, shown=self.ranks.first)
@@ -206,14 +206,14 @@ class Trainer:
         number = (self.train_config.seed * 1_000_003 + self.step) * 4_099 + self.ranks.rank
         self.generator.manual_seed(number % 2**63)
         video = batch.video.to(self.device, non_blocking=True)
-        size = self.clips // self.config.accumulate
+        size = self.clips // self.config.grad_accum_steps
         for start in range(0, self.clips, size):
             part = LoaderBatch(batch.indices[start : start + size], video[start : start + size])
             last = start + size >= self.clips
             with nullcontext() if last or self.ranks.count == 1 else self.model.no_sync():  # pyrefly: ignore
                 with autocast(self.device, self.train_config.precision):
                     loss, logs = self.model(part, self.generator)
-                (loss / self.config.accumulate).backward()
+                (loss / self.config.grad_accum_steps).backward()
             self._accumulate({"loss": loss.detach(), **logs})
         norm = self._clip()
         self._accumulate({"grad_norm": norm})
@@ -233,8 +233,8 @@ class Trainer:
         for part in self.stage.parts:
             gradients = [p.grad for p in part.parameters() if p.grad is not None]
             norms.append(torch.nn.utils.get_total_norm(gradients))
-            if self.config.clip > 0:
-                torch.nn.utils.clip_grads_with_norm_(list(part.parameters()), self.config.clip, norms[-1])
+            if self.config.grad_clip > 0:
+                torch.nn.utils.clip_grads_with_norm_(list(part.parameters()), self.config.grad_clip, norms[-1])
         return torch.stack(norms).norm()
 
     def _accumulate(self, values: dict[str, Any]) -> None:
@@ -260,7 +260,11 @@ class Trainer:
             f"the loss or its gradient is not finite at step {self.step} of stage {self.stage.name}; "
             + ("nothing was saved yet" if saved is None else f"the last good checkpoint (step {saved}) is intact")
             + f": start a new run (another --out) with a lower --{key}.lr (now {self.config.lr:g})"
-            + (f" or --{key}.clip (now {self.config.clip:g})" if self.config.clip > 0 else f" or with --{key}.clip 1")
+            + (
+                f" or --{key}.grad-clip (now {self.config.grad_clip:g})"
+                if self.config.grad_clip > 0
+                else f" or with --{key}.grad-clip 1"
+            )
         )
 
     def _log(self) -> None:
@@ -383,7 +387,7 @@ class Trainer:
         state = checkpoint.load_checkpoint(self.path, self.stage.name)
         stored = self._stored_identity(state["config"])
         checkpoint.check_same(stored, self.identity, self.folder)
-        self._restyled = stored["world"] != self.identity["world"]
+        self.metadata_changed = stored["world"] != self.identity["world"]
         self.stage.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

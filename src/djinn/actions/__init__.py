@@ -1,0 +1,1 @@
+"""Latent actions: names, labels by majority vote, and the choice of prompts that respond to them."""

@@ -1,0 +1,1 @@
+"""Checks, interventions and one verdict on a world, with recommendations."""

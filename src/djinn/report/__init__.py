@@ -1,0 +1,1 @@
+"""How metrics are shown: HTML report, charts, animations, image grids and text."""
