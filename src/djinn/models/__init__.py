@@ -3,6 +3,7 @@
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel, LatentActionOutput
 from djinn.models.tokenizer import TokenizerOutput, VideoTokenizer
+from djinn.models.training_summary import TrainingSummary
 from djinn.models.world import World, build, find_world
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "LatentActionModel",
     "LatentActionOutput",
     "TokenizerOutput",
+    "TrainingSummary",
     "VideoTokenizer",
     "World",
     "build",

@@ -24,6 +24,7 @@ from djinn.config import WorldConfig
 from djinn.config.yaml import load_yaml, save_yaml
 from djinn.errors import UserError
 from djinn.models.action_names import kept, read_actions, save_actions
+from djinn.models.training_summary import load_training_summary, save_training_summary
 
 if TYPE_CHECKING:
     from djinn.models.world import World
@@ -33,7 +34,7 @@ SHIPPED = Path(__file__).parent.parent / "worlds"
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LATENT_ACTION = "latent_action."
 WEIGHTS = ("model.safetensors", "latent_action.safetensors")
-PARTS = ("config.yaml", *WEIGHTS, "actions.yaml", "prompts")
+PARTS = ("config.yaml", *WEIGHTS, "actions.yaml", "training.yaml", "prompts")
 """What `save_world` writes into a world folder; the rest is by people."""
 MARK = ".djinn-saving"
 """File in the folders that `save_world` puts beside its target: by it they are told from a folder of the user's."""
@@ -95,6 +96,8 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         if latent:
             _save(latent, fresh / "latent_action.safetensors")
         save_actions(fresh, kept(folder, world.action_names, world.action_keys))
+        if world.training_summary is not None:
+            save_training_summary(world.training_summary, fresh)
         prompts = _without_own(world, folder)
         if prompts:
             (fresh / "prompts").mkdir()
@@ -235,6 +238,7 @@ def load_world(folder: Path) -> World:
         load_tensors(world.latent_action, world.latent_action.state_dict(), latent_file)
     actions = read_actions(folder, world.num_actions)
     world.action_names, world.action_keys = [a.name for a in actions], [list(a.keys) for a in actions]
+    world.training_summary = load_training_summary(folder)
     world.prompts = [_load_prompt(world, path) for path in sorted((folder / "prompts").glob("*.png"))]
     return world
 

@@ -17,6 +17,7 @@ from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.serialization import find_world as find_world  # the way to a world is part of its interface
 from djinn.models.tokenizer import VideoTokenizer
+from djinn.models.training_summary import TrainingSummary
 from djinn.nn import KVCache
 
 
@@ -43,6 +44,8 @@ class World(nn.Module):
         self.action_keys: list[list[str]] = [[] for _ in range(sizes.codes)]
         self.prompts: list[np.ndarray] = []
         """Pictures to start playing from, uint8 `(h, w, 3)`; `prompts/*.png` in the world's folder."""
+        self.training_summary: TrainingSummary | None = None
+        """How the world was trained, from `training.yaml` in its folder."""
         if latent_action is not None:
             latent_action.set_token_codebook(self.tokenizer)
             self.sync_actions()

@@ -1,0 +1,103 @@
+"""`training.yaml` of a world folder: how long a world was trained and how well its actions act."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from djinn.config.model import check
+from djinn.config.yaml import load_yaml, save_yaml
+
+FILE = "training.yaml"
+NO_GAIN = 0.2
+"""Gain in dB below which inferred actions are no better than random ones."""
+CLEAR_GAIN = 1.0
+"""Gain in dB from which the actions clearly control the roll-outs."""
+
+Controllability = Literal["unknown", "none", "weak", "clear"]
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Training steps and the last held-out evaluation of a world. Fields that were not recorded are None."""
+
+    tokenizer_steps: int | None = None
+    """Optimizer steps of the tokenizer stage."""
+    dynamics_steps: int | None = None
+    """Optimizer steps of the dynamics stage."""
+    val_gain: float | None = None
+    """Roll-out PSNR with inferred actions minus PSNR with random actions, mean over frames, in dB."""
+    val_gain4: float | None = None
+    """The same difference at frame 4 (the paper's delta-t PSNR with t = 4, section 3), in dB."""
+    val_rollout_psnr: float | None = None
+    """PSNR of roll-outs with inferred actions, in dB."""
+    actions_used: int | None = None
+    """Number of latent actions in use on the held-out clips."""
+    val_clips: int | None = None
+    """Number of held-out clips of the evaluation."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokenizer_steps", "dynamics_steps", "actions_used", "val_clips"):
+            value = getattr(self, name)
+            check(value is None or value >= 0, f"{name} must not be negative, got {value}")
+        for name in ("val_gain", "val_gain4", "val_rollout_psnr"):
+            value = getattr(self, name)
+            check(value is None or math.isfinite(value), f"{name} must be finite, got {value}")
+
+    @property
+    def gain(self) -> float | None:
+        """`val_gain`, or `val_gain4` where only that was recorded."""
+        return self.val_gain4 if self.val_gain is None else self.val_gain
+
+    @property
+    def controllability(self) -> Controllability:
+        """Effect of the latent actions, judged by `gain` and by the number of codes in use.
+
+        `none` below `NO_GAIN` or with fewer than two codes in use, `clear` from `CLEAR_GAIN`, `weak` between them,
+        `unknown` without a recorded gain.
+        """
+        if self.actions_used is not None and self.actions_used < 2:
+            return "none"
+        if self.gain is None:
+            return "unknown"
+        return "none" if self.gain < NO_GAIN else "weak" if self.gain < CLEAR_GAIN else "clear"
+
+    def describe(self) -> str:
+        """Return one sentence, without a full stop, on the effect of the latent actions."""
+        effect = {
+            "unknown": "the effect of the latent actions was not evaluated in training",
+            "none": "the latent actions have no effect yet",
+            "weak": "the latent actions have a weak effect",
+            "clear": "the latent actions control the roll-outs",
+        }[self.controllability]
+        details = []
+        if self.gain is not None:
+            details.append(f"inferred actions gain {self.gain:+.2f} dB PSNR over random ones")
+        if self.actions_used is not None:
+            details.append(f"{self.actions_used} codes in use")
+        if self.dynamics_steps is not None:
+            details.append(f"after {self.dynamics_steps:,} training steps")
+        return effect + (f" ({', '.join(details)})" if details else "")
+
+
+def save_training_summary(summary: TrainingSummary, folder: Path) -> None:
+    """Write the recorded fields to `training.yaml` in a world folder.
+
+    Raises:
+        OSError: The folder is not writable.
+    """
+    recorded = {key: value for key, value in dataclasses.asdict(summary).items() if value is not None}
+    save_yaml(recorded, folder / FILE)
+
+
+def load_training_summary(folder: Path) -> TrainingSummary | None:
+    """Read `training.yaml` of a world folder, or return None if it has none.
+
+    Raises:
+        UserError: The file is not valid; the message names the file and the key.
+    """
+    path = folder / FILE
+    return load_yaml(TrainingSummary, path) if path.is_file() else None
