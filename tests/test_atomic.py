@@ -1,0 +1,82 @@
+"""Atomic writes, and checks of output paths before the work."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from djinn.atomic import atomic_write, check_writable_file, check_writable_folder
+from djinn.errors import UserError
+
+CHECKS = (check_writable_file, check_writable_folder)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_check_of_a_writable_path_leaves_nothing(check, tmp_path: Path) -> None:
+    assert check(tmp_path / "new" / "deep" / "results") == tmp_path / "new" / "deep" / "results"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_keeps_what_exists(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("precious")
+    check_writable_file(tmp_path / "a.json")
+    check_writable_folder(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("path", ["/proc/x/y", "/proc/x", "/dev/null/x", "/sys/x/y.json"])
+def test_system_paths_are_refused_in_one_sentence(check, path: str) -> None:
+    with pytest.raises(UserError, match=f"cannot write (to the folder )?{path} \\(.*\\): choose another") as refused:
+        check(path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_names_that_no_file_can_have_are_refused(check, tmp_path: Path) -> None:
+    for name in ("a" * 300, "a\0b", "a" * 300 + "/b"):
+        with pytest.raises(UserError, match="choose another"):
+            check(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_and_files_are_not_confused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a folder: give the name of a file"):
+        check_writable_file(tmp_path)
+    with pytest.raises(UserError, match="is a file: give the name of a folder"):
+        check_writable_folder(tmp_path / "file")
+    for check in CHECKS:
+        with pytest.raises(UserError, match="not a directory"):
+            check(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_folder_without_write_permission(check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # the permissions of a folder do not stop root
+    with pytest.raises(UserError, match=r"\(permission denied\): choose another"):
+        check(tmp_path / "results")
+
+
+def test_devices_are_not_replaced_by_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is not a regular file"):
+        check_writable_file(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is not a regular file"), atomic_write(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    with atomic_write(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
