@@ -1,6 +1,13 @@
-"""The world that comes with Djinn, as a newcomer meets it."""
+"""The shipped world.
+
+Greedy roll-outs differ between instruction sets once two logits tie, so single roll-outs are not
+compared with fixed values. The tests use ranks and means over all prompts instead. Measured with
+ATEN_CPU_CAPABILITY=default|avx2|avx512 and ONEDNN_MAX_CPU_ISA=SSE41|AVX2|AVX512_CORE_VNNI: means
+differ by at most 0.2 px, and one prompt of twelve changes the direction of one action.
+"""
 
 import numpy as np
+import pytest
 import torch
 
 from djinn.config.presets import PRESETS
@@ -8,39 +15,63 @@ from djinn.evaluate.action_effects import measure_effects
 from djinn.models.serialization import SHIPPED
 from djinn.models.world import World
 
-MOST_MB = 20
+MAX_SIZE_MB = 20
+PIXELS = {"right": 0.3, "left": 0.5, "up": 2.0}
+"""Least mean shift of each action; measured 0.61, 1.11 and 4.21 px at least."""
+EXCEPTIONS = 2
+"""Prompts of twelve that may deviate; one deviates between instruction sets."""
 
 
-def coinrun() -> World:
+def load_coinrun() -> World:
     torch.set_num_threads(1)
     return World.from_pretrained("coinrun", "cpu")
 
 
-def test_it_is_small_and_has_a_card():
+@pytest.fixture(scope="module")
+def shifts() -> dict[str, np.ndarray]:
+    """Return the shift of the scene, `(prompts, 2)` in pixels, after six frames of each named action."""
+    world = load_coinrun()
+    effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
+    return dict(zip(world.action_names, effects.shifts, strict=True))
+
+
+def test_shipped_world_is_small_and_has_a_model_card():
     folder = SHIPPED / "coinrun"
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < MOST_MB * 1e6
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < MAX_SIZE_MB * 1e6
     card = (folder / "README.md").read_text()
     assert all(word in card for word in ("Data:", "Compute:", "Limits.", "Licence.", "delta-4 PSNR"))
 
 
-def test_training_can_go_on_from_it():
-    world = coinrun()
+def test_fine_tuning_starts_from_the_shipped_world():
+    world = load_coinrun()
     assert world.latent_action is not None
     assert PRESETS["finetune"].init_from == "coinrun"
 
 
-def test_keys_move_the_scene_as_they_are_named():
-    """The camera follows the player: the scene goes left as he goes right, and down as he jumps."""
-    world = coinrun()
-    effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
-    code = {name: world.action_names.index(name) for name in ("right", "left", "up", "stay")}
-    keys = {name: world.action_keys[code[name]] for name in code}
+def test_arrow_keys_are_assigned_to_the_actions_named_after_them():
+    world = load_coinrun()
+    keys = dict(zip(world.action_names, world.action_keys, strict=True))
     assert keys["right"] == ["ArrowRight"] and keys["left"] == ["ArrowLeft"] and "ArrowUp" in keys["up"]
-    dx, dy = effects.shifts[..., 0], effects.shifts[..., 1]
 
-    def moves(shift: np.ndarray) -> bool:
-        """From all pictures but one at most as named, and from none against it."""
-        return (shift > 0.25).mean() > 0.9 and not (shift < -0.25).any()
 
-    assert moves(-dx[code["right"]]) and moves(dx[code["left"]]) and moves(dy[code["up"]])
-    assert (np.abs(dx[code["stay"]]) < 0.25).mean() > 0.75
+@pytest.mark.parametrize(("name", "axis", "sign"), [("right", 0, -1), ("left", 0, 1), ("up", 1, 1)])
+def test_actions_move_the_scene_against_the_player(shifts, name, axis, sign):
+    """The camera follows the player, so that the scene moves left when the player moves right."""
+    along = sign * shifts[name][:, axis]
+    assert along.mean() > PIXELS[name]
+    assert (along > 0.25).sum() >= len(along) - EXCEPTIONS
+    assert (along < -0.25).sum() <= EXCEPTIONS
+
+
+def test_actions_rank_as_their_names_say(shifts):
+    """From each prompt left, stay and right are ordered in x, and up is above all of them in y."""
+    x, y = ({name: shift[:, axis] for name, shift in shifts.items()} for axis in (0, 1))
+    required = len(x["stay"]) - EXCEPTIONS
+    assert (x["right"] < x["stay"]).sum() >= required
+    assert (x["stay"] < x["left"]).sum() >= required
+    for name in ("stay", "left", "right"):
+        assert (y["up"] > y[name]).sum() >= required
+
+
+def test_stay_keeps_the_scene_in_place(shifts):
+    assert (np.abs(shifts["stay"][:, 0]) < 0.25).sum() >= len(shifts["stay"]) - EXCEPTIONS
