@@ -11,7 +11,7 @@ import djinn
 ROOT = Path(djinn.__file__).parent
 BASE = {"errors", "atomic", "malloc"}
 MODELS = BASE | {"config", "nn", "models"}
-ENGINES = MODELS | {"images", "generate", "backends"}
+ENGINES = MODELS | {"images", "image_grid", "generate", "backends"}
 MAY_IMPORT = {
     "errors": set(),
     "malloc": set(),
@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "nn": BASE | {"config"},
     "models": BASE | {"config", "nn", "images"},
     "images": BASE,
+    "image_grid": BASE,
     "generate": MODELS | {"images"},
     "backends": MODELS | {"generate"},
-    "data": BASE | {"config", "images"},
-    "train": MODELS | {"images", "generate", "data"},
+    "data": BASE | {"config", "images", "image_grid"},
+    "train": MODELS | {"images", "image_grid", "generate", "data"},
     "evaluate": ENGINES | {"data"},
     "envs": ENGINES | {"data"},
     "agents": ENGINES | {"data", "envs"},

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from djinn.evaluate.fidelity import MSE_FLOOR, frame_mse, frame_ssim, psnr, ssim_window
+from djinn.evaluate.fidelity import frame_mse, frame_ssim, psnr, ssim_window
+from djinn.models.psnr import MSE_FLOOR
 
 
 def test_psnr_of_a_known_error():

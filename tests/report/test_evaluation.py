@@ -21,7 +21,6 @@ from djinn.evaluate.fidelity import psnr
 from djinn.models.world import World, build
 from djinn.report.commands import run
 from djinn.report.evaluation import SHOWN, evaluate
-from djinn.report.image_grid import Row, grid
 from djinn.report.text_report import format_report, print_report
 
 PERFECT = 58.9
@@ -308,15 +307,3 @@ def test_measuring_restores_each_module(world):
     with measuring(world):
         assert not any(m.training for m in world.modules())
     assert world.training and world.dynamics.training and not world.tokenizer.training
-
-
-def test_grid_keeps_pixels_and_labels_rows():
-    video = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8)
-    picture = np.asarray(grid([Row("real", video), Row("made", video[:2], ["a", "b"], gap=True)], ["0", "1", "2"]))
-    enlarged = video[1].repeat(2, 0).repeat(2, 1)
-    places = np.argwhere((picture == enlarged[0, 0]).all(-1))
-    assert any(
-        np.array_equal(picture[y : y + 96, x : x + 128], enlarged)
-        for y, x in places
-        if y + 96 <= picture.shape[0] and x + 128 <= picture.shape[1]
-    )

@@ -1,39 +1,38 @@
-"""A picture of what is in a data set."""
+"""Contact sheet: an overview of the frames of a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from djinn.atomic import atomic_write
 from djinn.data.dataset import Dataset
-from djinn.data.video import enlarge
 from djinn.errors import UserError
+from djinn.image_grid import GridRow, draw_grid, save_png
+
+_TILE = 128
+"""Approximate width of a frame in pixels."""
 
 
-def contact_sheet(dataset: Dataset, rows: int = 10, columns: int = 8) -> UInt8[np.ndarray, "h w 3"]:
-    """Frames of evenly chosen episodes, one episode a row, evenly spaced in time from left to right."""
-    episodes = dataset.episodes
-    chosen = [episodes[i * len(episodes) // min(rows, len(episodes))] for i in range(min(rows, len(episodes)))]
-    lines = []
-    for episode in chosen:
+def contact_sheet(dataset: Dataset, rows: int = 10, columns: int = 8) -> Image.Image:
+    """Draw evenly spaced episodes, one per row, at evenly spaced times from left to right."""
+    count = min(rows, len(dataset.episodes))
+    grid = []
+    for i in range(count):
+        episode = dataset.episodes[i * len(dataset.episodes) // count]
         times = np.linspace(0, episode.length - 1, columns).round().astype(int)
-        frames = enlarge(dataset.read(episode)[times], 128)
-        lines.append(np.concatenate(list(np.pad(frames, [(0, 0), (0, 2), (0, 2), (0, 0)])), axis=1))
-    return np.concatenate(lines, axis=0)
+        grid.append(GridRow(dataset.read(episode)[times]))
+    return draw_grid(grid, tile=_TILE)
 
 
 def write_contact_sheet(dataset: Dataset, path: str | Path) -> None:
-    """Writes `contact_sheet` as a PNG file.
+    """Write the contact sheet as a PNG file.
 
     Raises:
         UserError: the name does not end in .png, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise UserError(f"a picture must be a .png file, got {path.name}")
-    with atomic_write(path) as temporary:
-        Image.fromarray(contact_sheet(dataset)).save(temporary)
+        raise UserError(f"a contact sheet must be a .png file, got {path.name}")
+    save_png(contact_sheet(dataset), path)

@@ -130,11 +130,6 @@ def write_video(
                 raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def enlarge(frames: UInt8[np.ndarray, "t h w 3"], least: int) -> UInt8[np.ndarray, "t kh kw 3"]:
-    """Repeats pixels by a whole factor until a frame has at least `least` rows and columns."""
-    return _magnify(frames, _factor(frames, least))
-
-
 def _factor(frames: np.ndarray, least: int) -> int:
     return -(-least // min(frames.shape[1:3]))
 

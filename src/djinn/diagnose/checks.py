@@ -18,7 +18,7 @@ from djinn.evaluate.controllability import (
     mutual_information_bits,
     percent,
 )
-from djinn.evaluate.fidelity import psnr_of
+from djinn.models.psnr import psnr_from_mse
 
 CHANGE_KEPT = 0.3
 """Share of the change from frame to frame that a tokenizer must keep at least."""
@@ -68,7 +68,7 @@ def at_most(check: str, value: float, threshold: float, meaning: str) -> Check:
 def tokenizer_checks(probe: Probe) -> list[Check]:
     """Whether the tokens hold what moves: nothing that comes after them can be better."""
     kept = 1 - probe.change_lost.sum() / probe.repeat.sum()
-    made, copy = psnr_of(probe.tokenizer).mean(), psnr_of(probe.repeat).mean()
+    made, copy = _psnr(probe.tokenizer).mean(), _psnr(probe.repeat).mean()
     codes, used = len(probe.tokens), 2 ** entropy_bits(probe.tokens)
     return [
         at_least(
@@ -154,7 +154,7 @@ def response_checks(probe: Probe, seed: int) -> list[Check]:
     """Whether anything depends on the action at all, right or wrong."""
     dynamics = _response(probe)
     decoder = probe.decoder["response"].sum() / probe.decoder["repeat"].sum()
-    right, shuffled = (psnr_of(probe.decoder[name]) for name in ("right", "shuffled"))
+    right, shuffled = (_psnr(probe.decoder[name]) for name in ("right", "shuffled"))
     gain = bootstrap(right - shuffled, seed)[0]
     return [
         at_least(
@@ -186,14 +186,14 @@ def _response(probe: Probe) -> float:
 
 def control_checks(probe: Probe, seed: int) -> list[Check]:
     """Whether the right actions lead back to the real frames, and those of other clips or other times do not."""
-    played = {name: psnr_of(mse).mean(axis=1) for name, mse in probe.plays.items()}
+    played = {name: _psnr(mse).mean(axis=1) for name, mse in probe.plays.items()}
     right = played["right"]
     over = {name: bootstrap(right - played[name], seed)[0] for name in ("random", "shuffled")}
     shifts = {name: played[name] - right for name in ("previous", "next")}
     best = max(shifts, key=lambda name: shifts[name].mean())
     shift = bootstrap(shifts[best], seed)[0]
     any_time = max(_certain(played[name] - played["shuffled"]) for name in ("right", *shifts))
-    ahead = bootstrap(psnr_of(probe.plays["right"][:, 0]) - psnr_of(probe.first_to_prompt), seed)[0]
+    ahead = bootstrap(_psnr(probe.plays["right"][:, 0]) - _psnr(probe.first_to_prompt), seed)[0]
     horizon = probe.prompt.shape[1]
     return [
         at_most(
@@ -215,7 +215,7 @@ def control_checks(probe: Probe, seed: int) -> list[Check]:
             over["shuffled"].mean,
             CONTROL_GAIN,
             f"over {horizon} frames the clip's own actions come {_db(over['shuffled'])} closer to the truth than another "
-            f"clip's ({right.mean():.1f} dB; repeating the prompt has {psnr_of(probe.prompt).mean():.1f} dB)",
+            f"clip's ({right.mean():.1f} dB; repeating the prompt has {_psnr(probe.prompt).mean():.1f} dB)",
         ),
         at_least(
             "gain_over_random",
@@ -281,3 +281,8 @@ def _certain(gains: Float[np.ndarray, " clips"]) -> float:
 
 def _db(interval: Interval) -> str:
     return f"{interval.mean:+.2f} dB (95 % interval {interval.low:+.2f} to {interval.high:+.2f})"
+
+
+def _psnr(mse: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
+    """Return the PSNR in dB of errors in squared grey levels."""
+    return psnr_from_mse(mse, max_value=255)

@@ -26,7 +26,7 @@ from djinn.errors import UserError
 from djinn.evaluate.action_effects import measure_effects
 from djinn.evaluate.clips import Sample, check_match, draw_clips, measuring
 from djinn.evaluate.drift import REAL, measure_drift
-from djinn.evaluate.fidelity import MSE_FLOOR
+from djinn.models.psnr import MSE_FLOOR
 from djinn.models.world import World
 
 FEWEST_CLIPS = 16

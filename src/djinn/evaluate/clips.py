@@ -16,8 +16,9 @@ from djinn.config import SamplerConfig, check_seed
 from djinn.data.dataset import Clips, Dataset
 from djinn.errors import UserError
 from djinn.evaluate.controllability import CodeTable, Moves, code_table
-from djinn.evaluate.fidelity import frame_mse, frame_ssim, psnr_of
+from djinn.evaluate.fidelity import frame_mse, frame_ssim
 from djinn.generate.rollout import rollout
+from djinn.models.psnr import psnr_from_mse
 from djinn.models.world import World
 
 Video = UInt8[np.ndarray, "b t h w 3"]
@@ -248,7 +249,7 @@ class FrameMetrics:
     @property
     def psnr(self) -> Float[np.ndarray, "clips t"]:
         """PSNR of each frame in dB."""
-        return psnr_of(self.mse)
+        return psnr_from_mse(self.mse, max_value=255)
 
     @classmethod
     def of(cls, real: UInt8[np.ndarray, "b #t h w 3"], made: UInt8[np.ndarray, "b #t h w 3"]) -> FrameMetrics:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
-from djinn.models.code_usage import min_used_share
+from djinn.models import code_usage
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def code_use(codes: Int[np.ndarray, "*s"], num_codes: int) -> CodeUse:
     """
     counts = np.bincount(codes.ravel(), minlength=num_codes)
     shares = counts / max(counts.sum(), 1)
-    entropy, least = entropy_bits(counts), min_used_share(num_codes)
+    entropy, least = entropy_bits(counts), code_usage.min_used_share(num_codes)
     return CodeUse(shares.tolist(), entropy, 2**entropy, int((shares >= least).sum()), least, int(counts.sum()))
 
 
@@ -85,9 +86,8 @@ def percent(share: float) -> str:
 
 
 def entropy_bits(counts: Int[np.ndarray, "*s"]) -> float:
-    """Entropy in bits of the distribution that `counts` shows (of the joint one for a table)."""
-    shares = counts[counts > 0] / max(counts.sum(), 1)
-    return float(max(0.0, -(shares * np.log2(shares)).sum()))
+    """Return the entropy in bits of the distribution given by `counts`, the joint one for a table."""
+    return max(0.0, float(code_usage.entropy_bits(torch.from_numpy(counts.ravel()).double())))
 
 
 def mutual_information_bits(table: Int[np.ndarray, "codes moves"]) -> float:

@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-MSE_FLOOR = 1 / 12
-"""Smallest mean squared error, in squared grey levels: that of rounding to a byte. Equal frames thus have 58.9 dB, not
-infinity, and a mean over frames stays finite."""
+from djinn.models.psnr import psnr_from_mse
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window in pixels."""
@@ -32,14 +30,9 @@ def frame_mse(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3
     return np.square(difference, out=difference).mean(axis=(-3, -2, -1), dtype=np.float64)
 
 
-def psnr_of(mse: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
-    """Peak signal-to-noise ratio in dB of mean squared errors in squared grey levels, at least `MSE_FLOOR`."""
-    return 10 * np.log10(255**2 / np.maximum(mse, MSE_FLOOR))
-
-
 def psnr(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3"]) -> Float[np.ndarray, "*t"]:
     """PSNR of each frame in dB; the figure of a video is the mean of its frames'."""
-    return psnr_of(frame_mse(a, b))
+    return psnr_from_mse(frame_mse(a, b), max_value=255)
 
 
 def ssim_window(height: int, width: int) -> int:

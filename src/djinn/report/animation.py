@@ -13,7 +13,7 @@ from PIL import Image
 
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import Effects
-from djinn.report.image_grid import INK, PAPER, Row, grid, save_png
+from djinn.image_grid import BACKGROUND, TEXT_COLOR, GridRow, draw_grid, save_png
 
 Video = UInt8[np.ndarray, "t h w 3"]
 
@@ -59,7 +59,7 @@ def beside(videos: Sequence[Video], numbers: Sequence[Sequence[int | None]] = ()
     frames, height, width = videos[0].shape[:3]
     scale = max(1, width // 64)
     room = 7 * scale if numbers else 0
-    canvas = np.full((frames, height + room, len(videos) * (width + _GAP) - _GAP, 3), PAPER, np.uint8)
+    canvas = np.full((frames, height + room, len(videos) * (width + _GAP) - _GAP, 3), BACKGROUND, np.uint8)
     for i, video in enumerate(videos):
         left = i * (width + _GAP)
         canvas[:, :height, left : left + width] = video
@@ -68,7 +68,7 @@ def beside(videos: Sequence[Video], numbers: Sequence[Sequence[int | None]] = ()
                 pixels = (
                     np.pad(_number(number), [(1, 1), (1, 0)]).repeat(scale, axis=0).repeat(scale, axis=1)[:, :width]
                 )
-                canvas[t, height:, left : left + pixels.shape[1]][pixels] = INK
+                canvas[t, height:, left : left + pixels.shape[1]][pixels] = TEXT_COLOR
     return canvas
 
 
@@ -82,7 +82,7 @@ def _number(number: int) -> Bool[np.ndarray, "5 w"]:
 
 def below(videos: Sequence[UInt8[np.ndarray, "t _h w 3"]]) -> UInt8[np.ndarray, "t hh w 3"]:
     """Videos of one width one below the other with a small gap."""
-    gap = np.full((videos[0].shape[0], _GAP, videos[0].shape[2], 3), PAPER, np.uint8)
+    gap = np.full((videos[0].shape[0], _GAP, videos[0].shape[2], 3), BACKGROUND, np.uint8)
     return np.concatenate([part for video in videos for part in (gap, video)][1:], axis=1)
 
 
@@ -127,7 +127,7 @@ def save_action_grid(
     rows = action_columns(frames, prompts)
 
     def at(t: int) -> Image.Image:
-        return grid([Row("", np.stack([video[t] for video in row])) for row in rows], columns)
+        return draw_grid([GridRow(np.stack([video[t] for video in row])) for row in rows], columns)
 
     if path.suffix.lower() == ".png":
         save_png(at(-1), path)

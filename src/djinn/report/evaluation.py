@@ -31,14 +31,16 @@ from djinn.evaluate.clips import (
 from djinn.evaluate.controllability import Interval, code_use, delta_psnr
 from djinn.evaluate.detectors import load_detector, random_detector
 from djinn.evaluate.drift import FEWEST, REAL, measure_drift
-from djinn.evaluate.fidelity import MSE_FLOOR, ssim_window
+from djinn.evaluate.fidelity import ssim_window
 from djinn.evaluate.fvd import VideoDistance
 from djinn.evaluate.long_rollouts import draw_long, play_long
 from djinn.evaluate.token_metrics import TokenScores
+from djinn.image_grid import save_png
+from djinn.models.psnr import MSE_FLOOR
 from djinn.models.world import World
 from djinn.report.charts import require_plot
 from djinn.report.html import ReportPictures, write_report
-from djinn.report.image_grid import rollout_picture, save_png
+from djinn.report.image_grid import rollout_grid
 
 SHOWN = 20
 """Clips in a report."""
@@ -216,7 +218,7 @@ def evaluate(
     seen = Examples.joined(pictures)
     for path in (picture, report and report / "rollouts.png"):
         if path is not None:
-            save_png(rollout_picture(seen.rows([kept.index(place) for place in pictured])), path)
+            save_png(rollout_grid(seen.rows([kept.index(place) for place in pictured])), path)
     if report is not None:
         clips_shown = seen.rows([kept.index(place) for place in chosen])
         shown_too = ReportPictures(clips_shown, effects, None if drift is None else drift.frames)

@@ -17,9 +17,11 @@ from djinn.data.loader import LoaderBatch
 from djinn.generate import rollout
 from djinn.models import LatentActionModel, VideoTokenizer, World
 from djinn.models.action_names import FILE, default_name
+from djinn.models.code_usage import code_usage
 from djinn.models.latent_action import inside_border
+from djinn.models.psnr import frame_psnr, psnr_from_mse
 from djinn.train.collapse_warnings import diagnose_tokenizer, diagnose_world
-from djinn.train.metrics import Histogram, code_use, most_bits, psnr, psnr_of
+from djinn.train.metrics import Histogram, most_bits
 from djinn.train.token_cache import TokenCache
 from djinn.train.visualize import save_grid
 
@@ -75,12 +77,12 @@ class TokenizerStage:
         out = self.module(video)
         mse = F.mse_loss(out.reconstruction.float(), video)
         with torch.no_grad():
-            use = code_use(self._use.add(out.counts))
+            use = code_usage(self._use.add(out.counts))
             logs = {
-                "psnr": psnr_of(mse.detach()),
+                "psnr": psnr_from_mse(mse.detach()),
                 "quantizer_loss": out.loss.detach(),
-                "code_use": use.used / self.codes,
-                "perplexity": torch.exp2(use.bits),
+                "code_use": use.num_used / self.codes,
+                "perplexity": torch.exp2(use.entropy_bits),
             }
         return mse + out.loss, logs
 
@@ -97,16 +99,19 @@ class TokenizerStage:
             video = to_float(part.to(self.device))
             out = self.module(video)
             pixels = out.reconstruction.float().clamp(0, 1)
-            ratios.append(psnr(pixels, video))
+            ratios.append(frame_psnr(pixels, video))
             counts += out.counts
             if not shown:
                 made = (pixels[:SHOWN_CLIPS] * 255).round().to(torch.uint8).cpu().numpy()
-                shown = [[real, fake] for real, fake in zip(part[:SHOWN_CLIPS].numpy(), made, strict=True)]
+                shown = [
+                    {"real": real, "reconstructed": fake}
+                    for real, fake in zip(part[:SHOWN_CLIPS].numpy(), made, strict=True)
+                ]
         save_grid(folder, self.name, step, shown)
         return {
             "val_psnr": torch.cat(ratios).mean().item(),
             "val_code_use": (counts > 0).float().mean().item(),
-            "val_perplexity": torch.exp2(code_use(counts).bits).item(),
+            "val_perplexity": torch.exp2(code_usage(counts).entropy_bits).item(),
             "val_clips": len(clips),
         }
 
@@ -183,21 +188,21 @@ class WorldStage:
         error = self.latent_action.error(out.prediction, clip)
         ce, logs = self.world.dynamics.loss(tokens, out.vectors.detach(), generator)
         with torch.no_grad():
-            use = code_use(self._use.add(out.counts))
+            use = code_usage(self._use.add(out.counts))
             logs = {
                 **self._lam_logs(out.prediction, clip, error.detach()),
                 "lam_quantizer_loss": out.loss.detach(),
                 **logs,
-                "action_top": use.top,
-                "actions_used": use.used,
-                "action_bits": use.bits,
-                "action_bits_share": use.bits / most_bits(self.config.num_actions),
+                "action_top": use.top_share,
+                "actions_used": use.num_used,
+                "action_bits": use.entropy_bits,
+                "action_bits_share": use.entropy_bits / most_bits(self.config.num_actions),
             }
         return error + out.loss + ce, logs
 
     def _lam_logs(self, prediction: Tensor, clip: Tensor, error: Tensor) -> dict[str, Tensor | float]:
         if not self.latent_action.reads_tokens:
-            return {"lam_psnr": psnr_of(error)}
+            return {"lam_psnr": psnr_from_mse(error)}
         return {"lam_ce": error, "lam_accuracy": (prediction.argmax(-1) == clip[:, 1:]).float().mean()}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
@@ -226,9 +231,12 @@ class WorldStage:
             folder,
             self.name,
             step,
-            [[clips[i].numpy(), seen[i].numpy(), unseen[i].numpy()] for i in range(min(SHOWN_CLIPS, len(clips)))],
+            [
+                {"real": clips[i].numpy(), "inferred": seen[i].numpy(), "random": unseen[i].numpy()}
+                for i in range(min(SHOWN_CLIPS, len(clips)))
+            ],
         )
-        use = code_use(torch.bincount(inferred.flatten(), minlength=world.num_actions))
+        use = code_usage(torch.bincount(inferred.flatten(), minlength=world.num_actions))
         means = {f"val_{key}": value.mean().item() for key, value in ratios.items()}
         gains = (ratios["rollout_psnr"] - ratios["rollout_random_psnr"]).mean(0)
         return {
@@ -236,9 +244,9 @@ class WorldStage:
             "val_lam_gain": means["val_lam_psnr"] - means["val_lam_random_psnr"],
             "val_gain": gains.mean().item(),
             "val_gain4": gains[min(4, len(gains)) - 1].item(),
-            "val_action_top": use.top.item(),
-            "val_actions_used": use.used.item(),
-            "val_action_bits": use.bits.item(),
+            "val_action_top": use.top_share.item(),
+            "val_actions_used": use.num_used.item(),
+            "val_action_bits": use.entropy_bits.item(),
             "val_clips": len(clips),
             "val_frames": len(gains),
         }
@@ -258,14 +266,14 @@ class WorldStage:
 
         def lam_psnr(predicted: Tensor) -> Tensor:
             inside = inside_border(self.config.latent_action.ignored_border)
-            return psnr(predicted.cpu()[inside], future[inside])
+            return frame_psnr(predicted.cpu()[inside], future[inside])
 
         figures = {
             "lam_psnr": lam_psnr(world.predict_next(clips, inferred)),
             "lam_random_psnr": lam_psnr(world.predict_next(clips, random)),
             "lam_repeat_psnr": lam_psnr(past),
-            "rollout_psnr": psnr(made[:, 1:], clips[:, 1:]),
-            "rollout_random_psnr": psnr(made_random[:, 1:], clips[:, 1:]),
+            "rollout_psnr": frame_psnr(made[:, 1:], clips[:, 1:]),
+            "rollout_random_psnr": frame_psnr(made_random[:, 1:], clips[:, 1:]),
         }
         return {
             **{key: value.cpu() for key, value in figures.items()},
