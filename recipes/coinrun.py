@@ -44,7 +44,7 @@ from time_limit import TimeLimit
 from djinn.config import TrainConfig, with_limits
 from djinn.config.presets import PRESETS, get_preset
 from djinn.config.yaml import from_dict, to_dict
-from djinn.data.importers.policies import POLICIES
+from djinn.data.importers.policies import POLICIES, RENAMED_POLICIES, check_policy
 from djinn.errors import UserError
 
 TEST_LEVELS = range(10_000, 10_200)
@@ -52,7 +52,7 @@ TEST_FRAMES = 20_000
 STAGES = ("data", "tokenizer", "world", "evaluate")
 FITTING: dict[str, dict[str, Any]] = {
     "cuda": {"preset": "coinrun", "mode": "hard", "policy": "random", "levels": 10_000, "frames": 1_000_000},
-    "cpu": {"preset": "tiny", "mode": "easy", "policy": "keys", "levels": 4_000, "frames": 400_000},
+    "cpu": {"preset": "tiny", "mode": "easy", "policy": "keyboard-jump", "levels": 4_000, "frames": 400_000},
 }
 """What fits a device, where the command line does not say otherwise."""
 SMOKE: dict[str, Any] = {"preset": "tiny", "levels": 20, "frames": 2_000, "clips": 4, "workers": 1}
@@ -92,7 +92,7 @@ def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="a config key, e.g. world.dynamics.masking=paper",
     )
     add("--mode", choices=("hard", "easy"), help=f"the game's ({_by_device('mode')})")
-    add("--policy", choices=POLICIES, help=f"who plays ({_by_device('policy')})")
+    add("--policy", help=f"{', '.join(POLICIES)} ({_by_device('policy')})")
     add("--compare-policies", metavar="P,P", help="the whole job for each of several policies, e.g. random,mix")
     add("--levels", type=int, help=f"levels to learn from, at most 10000 ({_by_device('levels')})")
     add("--frames", type=int, help=f"frames to record; the paper has 10 million ({_by_device('frames')})")
@@ -109,6 +109,8 @@ def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UserError(f"--smoke trains {SMOKE_STEPS} steps, whatever --budget says: leave one of them out")
         parser.set_defaults(**SMOKE)  # what is given counts for more
         args = parser.parse_args(argv)
+    if args.policy is not None:
+        check_policy(args.policy)
     if args.compare_policies is not None:
         if args.policy is not None:
             raise UserError("--policy is given beside --compare-policies, which names all of them: leave one out")
@@ -335,7 +337,9 @@ def recorded(args: argparse.Namespace, name: str, levels: range, frames: int, *,
     asked = {**looks, "levels": [levels.start, levels.stop], "frames": frames}
     note = args.out / f"{name}.json"
     if (folder / "dataset.json").is_file():
-        if note.is_file() and json.loads(note.read_text()) == asked:
+        recorded_with = json.loads(note.read_text()) if note.is_file() else {}
+        policy = recorded_with.get("policy")
+        if {**recorded_with, "policy": RENAMED_POLICIES.get(policy, policy)} == asked:
             say(f"{folder} is there already")
             return folder
         raise UserError(f"{folder} was recorded with other settings: give another --out, or remove it")

@@ -15,7 +15,7 @@ from study import read_results, say
 from study_report import markdown, write
 from time_limit import TimeLimit
 
-from djinn.data.importers.policies import POLICIES
+from djinn.data.importers.policies import check_policy
 from djinn.errors import UserError
 
 ASKED = ("preset", "budget", "set", "mode", "plain", "levels", "frames", "clips", "horizon", "smoke")
@@ -41,9 +41,8 @@ def read_policies(text: str) -> list[str]:
         UserError: a policy is unknown or named twice, or there is only one.
     """
     policies = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in policies if name not in POLICIES]
-    if unknown:
-        raise UserError(f"--compare-policies: there is no policy '{unknown[0]}'; there are {', '.join(POLICIES)}")
+    for name in policies:
+        check_policy(name)
     if len(policies) < 2 or len(set(policies)) < len(policies):
         raise UserError(f"--compare-policies takes two different policies or more, e.g. random,mix; got '{text}'")
     return policies

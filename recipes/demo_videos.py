@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the mp4 files")
     parser.add_argument("--levels", type=int, default=100, help="levels to play, one file each")
     arguments = parser.parse_args()
-    game = CoinRun(mode="easy", policy="players")
+    game = CoinRun(mode="easy", policy="keyboard-mix")
     for number in tqdm(range(arguments.levels), unit=" levels"):
         attempts = [frames for frames, _ in play_level(FIRST_LEVEL + number, FRAMES, game)]
         write_video(arguments.out / f"coinrun-{number:03d}.mp4", max(attempts, key=len)[:FRAMES], FPS, exact=True)

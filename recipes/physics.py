@@ -8,7 +8,7 @@ Four trials on each of so many test levels, from seed 10,000 on, none picked, ea
   the scene has moved down, frame by frame, for the camera follows the player.
 - wall: after 60 frames of the policy `sticky` the player runs to the right in the game until something stops him. The world
   gets the 4 frames up to 4 frames before that, and then the same key for 20 frames. Measured is how far he has come.
-- right, left: after 12 to 51 frames of the policy `turns` the key is held for 2 frames in the game, and then for 24 in both.
+- right, left: after 12 to 51 frames of the policy `keyboard-turn` the key is held for 2 frames in the game, and then for 24 in both.
   Most players are stopped by something on the way; the world is to let them go on and stop them where the game does.
 
 In OUT it leaves physics.json (all curves) and physics.png. Needs the extras 'coinrun' and 'plot'.
@@ -45,7 +45,7 @@ PROMPT_FRAMES = 4
 BEFORE = 4
 """Frames between the prompt and the stop, in which the player comes as many pixels far at least."""
 HELD_LEADS, HELD_BEFORE = range(12, 52), 2
-"""Frames of the policy `turns`, one of these by the level, and of the key before the world begins."""
+"""Frames of the policy `keyboard-turn`, one of these by the level, and of the key before the world begins."""
 GOES_ON = 4.0
 """Pixels that who goes on comes at least; who stands at a wall comes none."""
 LEAD, RUN = 60, 90
@@ -192,7 +192,7 @@ def wall_trial(level: int, mode: Literal["easy", "hard"]) -> Trial | None:
 
 def held_trial(level: int, mode: Literal["easy", "hard"], key: str) -> Trial | None:
     """A key that is held from the midst of a game on; None where the level ends before."""
-    policy = Policy("turns", np.random.default_rng(level))
+    policy = Policy("keyboard-turn", np.random.default_rng(level))
     lead = HELD_LEADS[level % len(HELD_LEADS)]
     video = record(level, mode, [policy.act() for _ in range(lead)] + [KEYS[key]] * (HELD_BEFORE + HELD_FRAMES))
     start = lead + HELD_BEFORE

@@ -100,7 +100,7 @@ def check(figures: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
     if "4" not in figures["delta_psnr"]:
         raise UserError("the figures have no delta-4 PSNR: take them with --horizon 4 or more")
     for dataset, keys in ((data, ("game", "mode", "policy", "levels_played")), (test, ("levels",))):
-        lacking = [key for key in keys if dataset.about.get(key) is None]
+        lacking = [key for key in keys if dataset.metadata.get(key) is None]
         if lacking:
             raise UserError(
                 f"{dataset.path} does not tell its {', '.join(lacking)}: take a data set that recipes/coinrun.py recorded"
@@ -162,8 +162,8 @@ def model_card(
     actions: list[ActionName],
 ) -> str:
     """What a person should know before using the world; `check` has found all that it tells."""
-    protocol, about, table = figures["protocol"], data.about, figures["code_table"]
-    first, end = test.about["levels"]
+    protocol, about, table = figures["protocol"], data.metadata, figures["code_table"]
+    first, end = test.metadata["levels"]
     counts = count_parameters(config.world)
     low, high = figures["delta_psnr_interval"]["4"]
     rows = [

@@ -31,7 +31,7 @@ def make_columns(tmp_path):
     def make(name, *, actions=range(6), splits=(("train", 4), ("test", 20)), frames=40) -> Dataset:
         rng = np.random.default_rng(0)
         about = {"action_names": ["stay", "one", "two", "three", "x (stay)", "y (stay)"]}
-        with DatasetWriter(tmp_path / name, height=SIZE, width=SIZE, fps=10, about=about) as writer:
+        with DatasetWriter(tmp_path / name, height=SIZE, width=SIZE, fps=10, metadata=about) as writer:
             for split, episodes in splits:
                 for i in range(episodes):
                     taken = rng.choice(actions, size=frames - 1)

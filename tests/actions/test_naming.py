@@ -153,7 +153,7 @@ def test_arrows_go_to_those_who_do_one_thing():
 def data(tmp_path) -> Dataset:
     rng = np.random.default_rng(0)
     with DatasetWriter(
-        tmp_path / "data", height=12, width=10, fps=10, about={"action_names": ["none", "go"]}
+        tmp_path / "data", height=12, width=10, fps=10, metadata={"action_names": ["none", "go"]}
     ) as writer:
         for i in range(6):
             frames = rng.integers(256, size=(12, 12, 10, 3), dtype=np.uint8)

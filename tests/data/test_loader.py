@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from djinn.data.loader import Loader, Order
+from djinn.data.loader import Loader, EpochSampler
 from djinn.errors import UserError
 
 
@@ -42,7 +42,7 @@ def test_same_seed_same_order_and_another_seed_another(prefetch):
 
 
 def test_the_order_is_fixed_for_ever():
-    order = Order(10, 4, 7)
+    order = EpochSampler(10, 4, 7)
     assert [order(p).tolist() for p in (0, 1, 2)] == [[8, 4, 1, 6], [3, 2, 7, 5], [3, 9, 1, 6]]
 
 

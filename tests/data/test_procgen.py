@@ -65,7 +65,7 @@ def test_levels_share_the_frames_and_splits_go_by_level(tmp_path):
     assert 12 * 70 <= dataset.frames < 12 * (70 + MIN_EPISODE)
     assert len({(e.source, e.split) for e in dataset.episodes}) == 12
     assert {e.split for e in dataset.episodes if e.source in ("level-10000", "level-10001")} == {"test"}
-    assert dataset.has_actions and dataset.about["action_names"][7] == "right"
+    assert dataset.has_actions and dataset.metadata["action_names"][7] == "right"
 
 
 def test_few_frames_play_part_of_the_levels(tmp_path):
@@ -79,6 +79,15 @@ def test_looks_differ():
     with_background = play_level(3, 20, CoinRun(mode="easy", policy="sticky"))[0][0][0]
     hard = play_level(3, 20, CoinRun(mode="hard", policy="sticky"))[0][0][0]
     assert not np.array_equal(plain, with_background) and not np.array_equal(with_background, hard)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("keys", "keyboard-jump"), ("turns", "keyboard-turn"), ("players", "keyboard-mix"), ("person", "held-moves")],
+)
+def test_renamed_policy_is_refused_with_its_new_name(name, nearest):
+    with pytest.raises(UserError, match=f"unknown policy '{name}'; did you mean '{nearest}'"):
+        CoinRun(policy=name)
 
 
 def test_no_gym_is_left_behind():
@@ -97,7 +106,7 @@ def test_policies(name):
         assert repeats < 0.2
     if name in ("sticky", "right"):
         assert repeats > 0.6
-    if name in ("keys", "turns"):
+    if name in ("keyboard-jump", "keyboard-turn"):
         jumps = np.isin(drawn, (2, 5, 8))
         assert repeats > 0.6 and 0.01 < jumps.mean() < 0.15
         after = drawn[:, 1:][jumps[:, :-1]]
@@ -108,7 +117,7 @@ def test_policies(name):
         assert counts[6:9].sum() > 3 * counts[0:3].sum()
 
 
-@pytest.mark.parametrize("name", ["keys", "turns"])
+@pytest.mark.parametrize("name", ["keyboard-jump", "keyboard-turn"])
 def test_who_looks_sees_that_it_stands_at_a_wall(name):
     """Where nothing moves it jumps or turns round before long; where something does it goes on as without eyes."""
     wall = np.zeros((64, 64, 3), np.uint8)
@@ -125,7 +134,7 @@ def test_who_looks_sees_that_it_stands_at_a_wall(name):
     at_wall = np.array([stuck.act(wall) for _ in range(300)])
     assert longest(at_wall) <= 8 and np.isin(at_wall, (2, 8)).mean() > 0.15
     turns = np.isin(at_wall[1:], (1, 7)) & (at_wall[1:] == 8 - at_wall[:-1])
-    assert (turns.sum() > 15) == (name == "turns")  # without a jump
+    assert (turns.sum() > 15) == (name == "keyboard-turn")  # without a jump
     walked = [free.act(frame) for frame in noise]
     assert walked == [blind.act() for _ in noise] and longest(np.array(walked)) >= 9
 

@@ -64,7 +64,7 @@ def test_bad_files_in_a_folder_are_left_out_with_a_word(tmp_path, make_noise_vid
     assert {e.source for e in dataset.episodes} == {"good-0.mp4", "good-1.mp4", "good-2.mp4", "cut.mp4"}
     assert "letter.mp4 is not a video" in words and "2 of 6 files were left out" in words
     assert "cut.mp4 is damaged or cut short" in words and "one.mp4 has fewer than 2 frames" in words
-    assert dataset.about["files"] == 4 and {"train", "val"} <= set(dataset.splits)
+    assert dataset.metadata["files"] == 4 and {"train", "val"} <= set(dataset.splits)
 
 
 def test_what_remains_can_be_trained_and_measured(tmp_path, make_noise_video):

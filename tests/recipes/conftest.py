@@ -49,7 +49,7 @@ def drawn_game(monkeypatch, no_gpu) -> None:
     def record(out, levels, frames, game, *, fps=10, workers=1):
         chosen = list(levels)[: max(12, frames // 80)]
         about = {"game": "squares", "mode": game.mode, "policy": game.policy, "action_names": list(ACTION_NAMES)}
-        with DatasetWriter(out, height=64, width=64, fps=fps, about=about) as writer:
+        with DatasetWriter(out, height=64, width=64, fps=fps, metadata=about) as writer:
             for level, split in zip(chosen, split_levels(chosen), strict=True):
                 random = np.random.default_rng([level, len(game.policy)])
                 moves, x = random.integers(2, size=23), 24

@@ -61,7 +61,7 @@ def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
     assert coinrun.read_args(["--device", "cpu"]).preset == "tiny"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     args = coinrun.read_args(["--mode", "hard"])
-    assert (args.device, args.preset, args.mode, args.policy) == ("cpu", "tiny", "hard", "keys")
+    assert (args.device, args.preset, args.mode, args.policy) == ("cpu", "tiny", "hard", "keyboard-jump")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_stages_apart_leave_what_all_at_once_leaves(coinrun, drawn_game, tmp_pat
         assert last[key] == figures[key], key
     with (parts / "results.csv").open() as file:
         row = next(iter(csv.DictReader(file)))
-    assert (row["policy"], row["budget"], row["horizon"]) == ("keys", "6 + 6 steps", "4")
+    assert (row["policy"], row["budget"], row["horizon"]) == ("keyboard-jump", "6 + 6 steps", "4")
     assert float(row["rollout_psnr"]) == pytest.approx(figures["rollout_psnr"], abs=0.01)
     assert json.loads((parts / "results.json").read_text()) == last
     with pytest.raises(UserError, match="recorded with other settings"):

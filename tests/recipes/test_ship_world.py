@@ -25,13 +25,13 @@ def test_a_card_says_what_the_world_was_trained_on(recipe):
 def test_a_card_needs_all_that_it_tells(recipe):
     check = recipe("ship_world").check
     figures = {"code_table": {}, "delta_psnr": {"4": 1.0}}
-    about = {"game": "procgen", "mode": "easy", "policy": "keys", "levels_played": 5, "levels": [0, 5]}
-    data = SimpleNamespace(path="data", about=about)
+    about = {"game": "procgen", "mode": "easy", "policy": "keyboard-jump", "levels_played": 5, "levels": [0, 5]}
+    data = SimpleNamespace(path="data", metadata=about)
     check(figures, data, data)
     for wrong, message in (({"code_table": None}, "true actions"), ({"delta_psnr": {"1": 1.0}}, "--horizon 4")):
         with pytest.raises(UserError, match=message):
             check(figures | wrong, data, data)
-    bare = SimpleNamespace(path="bare", about={"game": "procgen"})
+    bare = SimpleNamespace(path="bare", metadata={"game": "procgen"})
     with pytest.raises(UserError, match="bare does not tell its mode, policy, levels_played"):
         check(figures, bare, data)
     with pytest.raises(UserError, match="bare does not tell its levels"):

@@ -100,7 +100,7 @@ def gather(
 
 
 def _table(world: World, dataset: Dataset, split: str, clips: int, seed: int, progress: bool) -> CodeTable | None:
-    if world.latent_action is None or not dataset.has_actions or not dataset.about.get("action_names"):
+    if world.latent_action is None or not dataset.has_actions or not dataset.metadata.get("action_names"):
         return None
     sample = draw_clips(dataset, split, clips, world.config.context_frames, seed)
     bar = tqdm(total=len(sample), desc="comparing with true moves", unit=" clips", disable=not progress)

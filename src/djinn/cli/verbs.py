@@ -12,7 +12,6 @@ from tyro.conf import Positional, arg
 
 from djinn.cli.parsing import Device, Engine, Flag, Split, World, YesNo
 from djinn.config.presets import PRESETS
-from djinn.data.importers.policies import PolicyName
 from djinn.errors import UserError
 
 
@@ -26,7 +25,7 @@ def data_import(
     levels: Annotated[str | None, arg(metavar="FIRST:END", help_behavior_hint="")] = None,
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
     mode: Annotated[Literal["hard", "easy"] | None, arg(metavar="hard|easy", help_behavior_hint="")] = None,
-    policy: Annotated[PolicyName | None, arg(metavar="NAME", help_behavior_hint="")] = None,
+    policy: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None,
     backgrounds: YesNo = None,
     restrict_themes: YesNo = None,
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="")] = None,
@@ -49,8 +48,8 @@ def data_import(
         levels: for the game: levels to play (0:10000 by default). From 10000 on they are for testing.
         frames: for the game: how many frames to record (1,000,000 by default).
         mode: for the game: hard (the default) has all themes and monsters, easy one theme and nothing that walks.
-        policy: for the game: who plays: random (the default), random9, sticky, right, mix, person, keys, turns or
-            players.
+        policy: for the game: who plays: random (the default), random9, sticky, right, mix, held-moves,
+            keyboard-jump, keyboard-turn or keyboard-mix.
         backgrounds: for the game: draw pictures behind the level (the default is yes).
         restrict_themes: for the game: use one set of pictures instead of all (the default is no).
         seed: for the game: another seed plays in another way (the default is 0).

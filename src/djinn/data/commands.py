@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from djinn.data.dataset import SPLITS, Dataset
-from djinn.data.importers.policies import PolicyName
 from djinn.errors import UserError
 
 _GAMES = ("procgen:coinrun",)
@@ -28,7 +27,7 @@ def import_data(
     levels: str | None = None,
     frames: int | None = None,
     mode: Literal["hard", "easy"] | None = None,
-    policy: PolicyName | None = None,
+    policy: str | None = None,
     backgrounds: bool | None = None,
     restrict_themes: bool | None = None,
     seed: int | None = None,
@@ -47,9 +46,9 @@ def import_data(
         mode: game: `hard` (default) has all themes and monsters, `easy` one theme and no walking monsters.
         policy: game: who plays. `random` (default) presses any of 15 buttons each frame, `random9` any of the 9 that
             do something, `sticky` holds them for 2 to 7 frames, `right` runs and jumps to the right, `mix` does all
-            of these, `person` holds each of the six moves that act for as long as a jump lasts, `keys` walks, taps the
-            jump key and sees walls, as somebody at a keyboard does, `turns` does so and turns round at walls, `players` is
-            `keys` in half of the recordings and `turns` in the others.
+            of these, `held-moves` holds each of the six moves that act for as long as a jump lasts, `keyboard-jump` walks, taps the
+            jump key and sees walls, as somebody at a keyboard does, `keyboard-turn` does so and turns round at walls, `keyboard-mix` is
+            `keyboard-jump` in half of the recordings and `keyboard-turn` in the others.
         backgrounds: game: draw pictures behind the level (default), or leave it black.
         restrict_themes: game: one set of pictures for ground and player.
         seed: game: another seed plays in another way (default 0).
@@ -130,7 +129,7 @@ def summary(dataset: Dataset) -> str:
         ("splits", "; ".join(splits)),
         ("actions", "true actions are known; training does not see them" if dataset.has_actions else "not known"),
         ("disk", f"{size / 2**20:,.1f} MB"),
-        ("made from", _about(dataset.about)),
+        ("made from", _about(dataset.metadata)),
         ("identity", dataset.identity),
     ]
     return "\n".join(f"{name:<10} {text}" for name, text in rows if text)

@@ -65,7 +65,7 @@ class Dataset:
         self.height: int = index["height"]
         self.width: int = index["width"]
         self.fps = float(index["fps"])
-        self.about: dict[str, Any] = index["about"]
+        self.metadata: dict[str, Any] = index["about"]
         self.episodes = tuple(Episode(**e) for e in index["episodes"])
 
     @classmethod

@@ -46,7 +46,7 @@ class LoaderBatch:
         return len(self.indices)
 
 
-class Order:
+class EpochSampler:
     """Which clips are in which global batch.
 
     Every epoch is a new permutation of all clips; what does not fill a batch at its end is left out of that epoch. With
@@ -117,7 +117,7 @@ class Loader:
         if seed < 0 or position < 0 or not 0 <= rank < ranks:
             raise UserError(f"seed {seed}, position {position} or rank {rank} of {ranks} is out of range")
         self._position = position
-        self._order = Order(len(clips), batch, seed)
+        self._order = EpochSampler(len(clips), batch, seed)
         self._reader = _Reader(clips, self._order, rank, ranks, pin_memory)
         self._ahead = _ReadAhead(self._reader, position) if prefetch else None
         self._closed = False
@@ -155,7 +155,7 @@ class Loader:
 class _Reader:
     """Reads one rank's part of the batch at a position."""
 
-    def __init__(self, clips: ClipSource, order: Order, rank: int, ranks: int, pin_memory: bool) -> None:
+    def __init__(self, clips: ClipSource, order: EpochSampler, rank: int, ranks: int, pin_memory: bool) -> None:
         share = order.batch // ranks
         self._clips, self._order = clips, order
         self._part = slice(rank * share, (rank + 1) * share)

@@ -42,7 +42,7 @@ class DatasetWriter:
         height: int,
         width: int,
         fps: float,
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         shard_bytes: int = SHARD_BYTES,
     ) -> None:
         """Prepares writing; `path` is not touched before all is written.
@@ -52,7 +52,7 @@ class DatasetWriter:
             height: rows of a frame.
             width: columns of a frame.
             fps: frames per second.
-            about: anything to tell about the data, for people and for `djinn data info`; plain JSON values.
+            metadata: anything to tell about the data, for people and for `djinn data info`; plain JSON values.
             shard_bytes: a shard is closed before it would grow beyond this.
 
         Raises:
@@ -62,7 +62,7 @@ class DatasetWriter:
         if self.path.name in ("", ".."):
             raise UserError(f"{path} has no name of its own: name a folder to make, for instance data/mine")
         self.height, self.width, self.fps = height, width, fps
-        self.about = about or {}
+        self.metadata = metadata or {}
         self.frames = 0
         self.episodes: list[dict[str, Any]] = []
         self._shard_frames = max(1, shard_bytes // (height * width * 3))
@@ -133,7 +133,7 @@ class DatasetWriter:
                     "height": self.height,
                     "width": self.width,
                     "fps": self.fps,
-                    "about": self.about,
+                    "about": self.metadata,
                     "shards": self._shards,
                     "episodes": self.episodes,
                 }

@@ -203,7 +203,7 @@ def read_codes(
     if not dataset.has_actions:
         return inferred, None
     taken = np.concatenate(actions)
-    moves = Moves.of(dataset.about.get("action_names") or [], taken)
+    moves = Moves.of(dataset.metadata.get("action_names") or [], taken)
     return inferred, code_table(inferred, moves(taken), np.concatenate(changed), moves.names, world.num_actions)
 
 

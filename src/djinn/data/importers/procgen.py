@@ -23,7 +23,7 @@ from tqdm import tqdm
 from djinn.config import check_fps, check_seed
 from djinn.data import splits
 from djinn.data.dataset import Dataset
-from djinn.data.importers.policies import ACTION_NAMES, Policy, PolicyName
+from djinn.data.importers.policies import ACTION_NAMES, Policy, PolicyName, check_policy
 from djinn.data.writer import DatasetWriter
 from djinn.errors import UserError
 
@@ -50,7 +50,11 @@ class CoinRun:
     restrict_themes: bool = False
     """One set of pictures for ground and player instead of all."""
     seed: int = 0
-    """Another seed plays the same levels in another way."""
+    """Seed of the policy and of the game's own randomness."""
+
+    def __post_init__(self) -> None:
+        check_policy(self.policy)
+        check_seed(self.seed)
 
 
 def record(
@@ -77,7 +81,7 @@ def record(
         UserError: the game is not installed, a number makes no sense, or `out` cannot be written.
     """
     game = game or CoinRun()
-    _check(levels, frames, fps, game.seed, workers)
+    _check(levels, frames, fps, workers)
     version = load_game().version
     count = max(1, min(len(levels), frames // MIN_PER_LEVEL))
     chosen = [levels[i * len(levels) // count] for i in range(count)]
@@ -93,7 +97,7 @@ def record(
         "action_names": list(ACTION_NAMES),
     }
     with (
-        DatasetWriter(out, height=SIZE, width=SIZE, fps=fps, about=about) as writer,
+        DatasetWriter(out, height=SIZE, width=SIZE, fps=fps, metadata=about) as writer,
         closing(_played(jobs, min(workers, count))) as played,
         tqdm(total=frames, unit=" frames", desc="playing CoinRun", unit_scale=True, mininterval=0.5) as bar,
     ):
@@ -208,7 +212,7 @@ def _play(job: tuple[int, int, CoinRun]) -> tuple[int, list[Recording]]:
     return job[0], play_level(*job)
 
 
-def _check(levels: range, frames: int, fps: float, seed: int, workers: int) -> None:
+def _check(levels: range, frames: int, fps: float, workers: int) -> None:
     if len(levels) == 0 or levels.start < 0 or levels.step != 1:
         raise UserError(f"levels must be FIRST:END with 0 <= FIRST < END, got {levels.start}:{levels.stop}")
     if levels.stop > LAST_LEVEL + 1:
@@ -216,7 +220,6 @@ def _check(levels: range, frames: int, fps: float, seed: int, workers: int) -> N
     if frames < MIN_EPISODE:
         raise UserError(f"frames must be at least {MIN_EPISODE}, got {frames}")
     check_fps(fps)
-    check_seed(seed)
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}")
 

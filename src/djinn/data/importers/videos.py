@@ -65,7 +65,7 @@ def import_videos(
     about = {"kind": "videos", "files": len(files), "fit": fit}
     left_out = 0
     with (
-        DatasetWriter(out, height=size[0], width=size[1], fps=fps, about=about) as writer,
+        DatasetWriter(out, height=size[0], width=size[1], fps=fps, metadata=about) as writer,
         tqdm(
             total=_expected(files, fps), unit=" frames", desc="reading videos", unit_scale=True, mininterval=0.5
         ) as bar,
@@ -89,7 +89,7 @@ def import_videos(
                         raise UserError(f"{too_few}: leave it out or import it with a higher --fps")
                     left_out += 1
                     _warn(f"{too_few}; left out")
-        writer.about["files"] = len(files) - left_out
+        writer.metadata["files"] = len(files) - left_out
         if left_out:
             _warn(f"{left_out} of {len(files)} files were left out")
         if writer.frames == 0:
