@@ -272,12 +272,15 @@ def _loss(name: str, module: Any, video: Tensor, tokens: Tensor, vectors: Tensor
     if name == "tokenizer":
         out = module(video)
         return F.mse_loss(out.reconstruction.float(), video) + out.loss
+    masks = module["dynamics"].draw_masks(tokens.shape)
     if name == "dynamics":
-        return module["dynamics"].loss(tokens, vectors)[0]
+        return module["dynamics"].loss(tokens, vectors, masks)[0]
     model = module["latent_action"]
     clip = tokens if model.reads_tokens else video
     out = model(clip)
-    return model.error(out.prediction, clip) + out.loss + module["dynamics"].loss(tokens, out.vectors.detach())[0]
+    return (
+        model.error(out.prediction, clip) + out.loss + module["dynamics"].loss(tokens, out.vectors.detach(), masks)[0]
+    )
 
 
 def _inputs(config: TrainConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

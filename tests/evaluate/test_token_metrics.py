@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from djinn.evaluate.clips import infer_actions, measuring
 from djinn.evaluate.token_metrics import TokenScores
-from djinn.models.dynamics import frame_mask
+from djinn.models.masking import frame_mask
 
 
 def scores(world, video, seed=0):

@@ -20,11 +20,11 @@ def video():
 def test_tokenizer_encoder(make_world, video, time_every):
     tokenizer = make_world(time_every=time_every).tokenizer
     with torch.no_grad():
-        vectors, tokens = tokenizer._to_vectors(video), tokenizer.encode(video)
+        vectors, tokens = tokenizer.latents(video), tokenizer.encode(video)
         for t in range(T):
             other = video.clone()
             other[:, t] = 1 - other[:, t]
-            assert changed(vectors, tokenizer._to_vectors(other)) == [False] * t + [True] * (T - t)
+            assert changed(vectors, tokenizer.latents(other)) == [False] * t + [True] * (T - t)
             assert torch.equal(tokenizer.encode(other)[:, :t], tokens[:, :t])
 
 

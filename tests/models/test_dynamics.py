@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from djinn.models.dynamics import add_token_noise, frame_mask, paper_mask
+from djinn.models.masking import add_token_noise, draw_token_noise, frame_mask, paper_mask
 from djinn.nn import KVCache
 from djinn.nn.cpu_parallel import torch_threads
 
@@ -32,8 +32,10 @@ def test_frame_mask_has_a_rate_for_each_frame():
 
 def test_corruption_is_light_and_optional():
     tokens = torch.zeros(4_000, 2, 64, dtype=torch.int64)
-    assert add_token_noise(tokens, 0.0, 16, None) is tokens
-    rate = (add_token_noise(tokens, 0.2, 16, generator()) != 0).float().mean((1, 2))
+    cpu = torch.device("cpu")
+    assert add_token_noise(tokens, draw_token_noise(tokens.shape, 0.0, 16, None, cpu)) is tokens
+    noise = draw_token_noise(tokens.shape, 0.2, 16, generator(), cpu)
+    rate = (add_token_noise(tokens, noise) != 0).float().mean((1, 2))
     assert rate.mean().item() == pytest.approx(0.1 * 15 / 16, abs=0.01)
     assert rate.max() < 0.4
 
@@ -43,10 +45,10 @@ def test_corruption_is_light_and_optional():
 def test_loss_is_seeded_and_trains_every_weight(make_world, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4, requires_grad=True)
-    loss, logs = model.loss(tokens, actions, generator(3))
-    again, _ = model.loss(tokens, actions, generator(3))
+    loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
+    again, _ = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
     assert torch.equal(loss, again)
-    assert not torch.equal(loss, model.loss(tokens, actions, generator(4))[0])
+    assert not torch.equal(loss, model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(4)))[0])
     assert 0 < logs["accuracy"] < 1
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
@@ -57,7 +59,7 @@ def test_loss_is_that_of_the_hidden_tokens(make_world, action):
     """Known tokens cost nothing, however wrongly the model would predict them; the first frame costs nothing either."""
     model = make_world(masking="paper", action=action).dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
-    loss, logs = model.loss(tokens, actions, generator(3))
+    loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
     masked = paper_mask(tokens.shape, generator(3), tokens.device)
     likely = model(tokens, masked, actions).log_softmax(-1)
     expected = -likely.gather(-1, tokens[..., None]).squeeze(-1)[masked].mean()
@@ -71,7 +73,7 @@ def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
     model = make_world(masking="clean_past", token_noise=0.0, action=action, frames=6).dynamics
     tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
     with torch.no_grad():
-        x, masked, truth, times, mask = model._clean_past(tokens, actions, generator(1))
+        x, masked, truth, times, mask = model._clean_past(tokens, actions, model.draw_masks(tokens.shape, generator(1)))
         logits = model.to_logits(model.transformer(x, times=times, mask=mask)[:, 5:, model.num_prefix_tokens :])
         assert not masked[:, :5].any() and masked[:, 5:].any()
         assert torch.equal(truth[:, 5:], tokens[:, 1:])
@@ -88,7 +90,7 @@ def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
     model = make_world(masking="paper").dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
     with torch.no_grad():
-        loss, logs = model.loss(tokens, actions, generator(5))
+        loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(5)))
         masked = paper_mask(tokens.shape, generator(5), tokens.device)
         logits = model(tokens, masked, actions)
         expected = torch.nn.functional.cross_entropy(logits[masked], tokens[masked])
@@ -164,7 +166,7 @@ def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
         model.zero_grad()
         actions.grad = None
         with torch_threads(count):
-            loss, logs = model.loss(tokens, actions, generator(3))
+            loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
             loss.backward()
         results.append([loss.detach(), logs["accuracy"], actions.grad, *(p.grad for p in model.parameters())])
     for a, b in zip(*results, strict=True):

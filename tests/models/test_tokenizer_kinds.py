@@ -47,11 +47,11 @@ def reached(kind, t):
 def test_a_later_pixel_changes_no_earlier_token(make, kind):
     tokenizer, video = make(kind).tokenizer, clip()
     with torch.no_grad():
-        vectors, tokens = tokenizer._to_vectors(video), tokenizer.encode(video)
+        vectors, tokens = tokenizer.latents(video), tokenizer.encode(video)
         for t in range(T):
             other = video.clone()
             other[:, t] = 1 - other[:, t]
-            assert changed(vectors, tokenizer._to_vectors(other)) == reached(kind, t)
+            assert changed(vectors, tokenizer.latents(other)) == reached(kind, t)
             assert torch.equal(tokenizer.encode(other)[:, :t], tokens[:, :t])
 
 

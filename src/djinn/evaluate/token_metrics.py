@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from djinn.models.dynamics import frame_mask, paper_mask
+from djinn.models.masking import frame_mask, paper_mask
 from djinn.models.world import World
 from djinn.nn import KVCache
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from djinn.config import WorldConfig
+from djinn.models.masking import Shape, TrainingMasks, add_token_noise, draw_training_masks
 from djinn.nn import KVCache, PositionEmbedding2D, STTransformer
 from djinn.nn.cpu_parallel import parallel_loss
 from djinn.nn.st_transformer import init_linear
@@ -103,33 +102,34 @@ class DynamicsModel(nn.Module):
             action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
         return action
 
+    def draw_masks(self, shape: Shape, generator: torch.Generator | None = None) -> TrainingMasks:
+        """Draw the masks and the token noise of tokens of shape `(B, T, N)`, the random part of `loss`."""
+        return draw_training_masks(self.config, shape, self.num_codes, generator, self.no_action.device)
+
     def loss(
-        self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], generator: torch.Generator | None = None
+        self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], masks: TrainingMasks
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Cross-entropy of the masked tokens of frames 2..t.
+        """Compute the cross-entropy of the masked tokens of frames 2..t.
 
         Args:
-            tokens: tokens of clips.
-            actions: codes of the latent actions, already cut off from the latent action model's gradient.
-            generator: draws the masks.
+            tokens: Tokens of clips.
+            actions: Codes of the latent actions, detached from the latent action model's graph.
+            masks: Draws of `draw_masks`. The summed cross-entropy is divided by `masks.count`, so that equal parts
+                of a batch average to the loss of the whole batch.
 
         Returns:
-            The loss and what to log: cross-entropy and accuracy on masked tokens.
+            The loss and the metrics to log: cross-entropy and accuracy on masked tokens.
         """
         times = mask = None
         if self.config.masking == "clean_past":
-            x, masked, truth, times, mask = self._clean_past(tokens, actions, generator)
+            x, masked, truth, times, mask = self._clean_past(tokens, actions, masks)
         else:
-            if self.config.masking == "per_frame":
-                past, masked = self._per_frame(tokens, generator)
-            else:
-                past, masked = tokens, paper_mask(tokens.shape, generator, tokens.device)
+            past, masked = add_token_noise(tokens, masks.noise), masks.masked
             x, truth = self._embed(past, masked, self._actions(actions)), tokens
         weights = [*self.transformer.parameters(), *self.to_logits.parameters()]
         loss, hits = parallel_loss(self._score, weights, (x, masked, truth), (times, mask))
-        total = masked.sum().clamp_min(1)
-        loss = loss / total
-        return loss, {"ce": loss.detach(), "accuracy": hits / total}
+        loss = loss / masks.count
+        return loss, {"ce": loss.detach(), "accuracy": hits / masks.count}
 
     def _score(
         self, x: Tensor, masked: Tensor, truth: Tensor, times: Tensor | None, mask: Tensor | None
@@ -144,7 +144,7 @@ class DynamicsModel(nn.Module):
         return F.cross_entropy(logits, target, reduction="sum"), (logits.detach().argmax(-1) == target).sum()
 
     def _clean_past(
-        self, tokens: Tensor, actions: Tensor, generator: torch.Generator | None
+        self, tokens: Tensor, actions: Tensor, masks: TrainingMasks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Finished frames 1..t-1 and masked frames 2..t, each at a rate of its own and seeing what it sees in play.
 
@@ -154,10 +154,8 @@ class DynamicsModel(nn.Module):
         Returns:
             What the transformer takes in, the mask, the true tokens, each frame's time, and which frames see which.
         """
-        b, t, n = tokens.shape
-        device = tokens.device
-        masked = frame_mask((b, t - 1, n), generator, device)
-        past = add_token_noise(tokens[:, :-1], self.config.token_noise, self.num_codes, generator)
+        t, device, masked = tokens.shape[1], tokens.device, masks.masked
+        past = add_token_noise(tokens[:, :-1], masks.noise)
         action = self._actions(actions)
         x = torch.cat(
             [self._embed(past, None, action[:, :-1]), self._embed(tokens[:, 1:], masked, action[:, 1:])], dim=1
@@ -169,40 +167,3 @@ class DynamicsModel(nn.Module):
         masked = torch.cat([torch.zeros_like(masked), masked], dim=1)
         truth = torch.cat([tokens[:, :-1], tokens[:, 1:]], dim=1)
         return x, masked, truth, torch.cat([time, time + 1]), mask
-
-    def _per_frame(self, tokens: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Tokens and masks where the frames before a random cut are clean and those after it have a rate each."""
-        b, t, _ = tokens.shape
-        cut = torch.randint(1, t, (b, 1, 1), generator=generator, device=tokens.device)
-        hidden = torch.arange(t, device=tokens.device)[:, None] >= cut
-        masked = frame_mask(tokens.shape, generator, tokens.device) & hidden
-        past = add_token_noise(tokens, self.config.token_noise, self.num_codes, generator)
-        return torch.where(hidden, tokens, past), masked
-
-
-def paper_mask(shape: torch.Size, generator: torch.Generator | None, device: torch.device) -> Bool[Tensor, "b t n"]:
-    """The paper's mask: every frame but the first at one rate U(0.5, 1) per sample (section 2.1)."""
-    rate = 0.5 + 0.5 * torch.rand(shape[0], 1, 1, generator=generator, device=device)
-    masked = torch.rand(shape, generator=generator, device=device) < rate
-    masked[:, 0] = False
-    return masked
-
-
-def frame_mask(
-    shape: tuple[int, int, int] | torch.Size, generator: torch.Generator | None, device: torch.device
-) -> Bool[Tensor, "b t n"]:
-    """A mask with one rate per frame, distributed as MaskGIT meets it while it fills a frame: cos(pi/2 * U(0, 1))."""
-    rate = torch.cos(torch.rand(*shape[:2], 1, generator=generator, device=device) * (math.pi / 2))
-    return torch.rand(shape, generator=generator, device=device) < rate
-
-
-def add_token_noise(
-    tokens: Int[Tensor, "b t n"], most: float, codes: int, generator: torch.Generator | None
-) -> Int[Tensor, "b t n"]:
-    """Replaces tokens by random codes at a rate U(0, most) per sample: what play generates is not all right either."""
-    if most == 0:
-        return tokens
-    device = tokens.device
-    rate = most * torch.rand(tokens.shape[0], 1, 1, generator=generator, device=device)
-    hit = torch.rand(tokens.shape, generator=generator, device=device) < rate
-    return torch.where(hit, torch.randint(codes, tokens.shape, generator=generator, device=device), tokens)

@@ -119,12 +119,16 @@ class LatentActionModel(nn.Module):
 
     def encode(self, clip: Clip) -> Quantized:
         """The quantized latent actions between the frames of clips."""
+        return self.quantizer(self.latents(clip))
+
+    def latents(self, clip: Clip) -> Float[Tensor, "b a d"]:
+        """Return the encoder's outputs between the frames of clips, before quantization."""
         seen = self._picture(clip)
         seen = torch.cat([seen, 0.5 + seen.diff(dim=1, prepend=seen[:, :1])], dim=-1) if self.frame_diff_input else seen
         x = self.encoder_position(self.encoder_patches(seen))
         token = self.action_token.to(x.dtype).expand(*x.shape[:2], 1, -1)
         x = self.encoder(torch.cat([token, x], dim=2))
-        return self.quantizer(self.to_code(x[:, 1:, 0]))
+        return self.to_code(x[:, 1:, 0])
 
     def infer(self, clip: Clip) -> tuple[Int[Tensor, "b a"], Float[Tensor, "b a d"]]:
         """Latent actions between the frames of clips: indices and codes."""

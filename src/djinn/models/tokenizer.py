@@ -66,12 +66,13 @@ class VideoTokenizer(nn.Module):
         for module in (self.to_patches, self.to_code, self.from_code, self.from_patches):
             module.apply(init_linear)
 
-    def _to_vectors(self, video: Tensor) -> Tensor:
+    def latents(self, video: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t n d"]:
+        """Return the encoder's outputs before quantization."""
         return self.to_code(self.encoder(self.encoder_position(self.to_patches(video))))
 
     def encode(self, video: Float[Tensor, "b t h w 3"]) -> Int[Tensor, "b t n"]:
         """Tokens of clips with pixels in [0, 1]."""
-        return self.quantizer(self._to_vectors(video)).indices
+        return self.quantizer(self.latents(video)).indices
 
     def decode(
         self, tokens: Int[Tensor, "b t n"], cache: KVCache | None = None, first: int = 0
@@ -83,15 +84,18 @@ class VideoTokenizer(nn.Module):
             cache: what the decoder keeps of earlier frames; the new ones are added.
             first: with a cache, the time of the first frame of `tokens`.
         """
-        return self._to_pixels(self.quantizer.lookup(tokens), cache, first).clamp(0, 1)
+        return self.reconstruct(self.quantizer.lookup(tokens), cache, first).clamp(0, 1)
 
-    def _to_pixels(self, codes: Tensor, cache: KVCache | None = None, first: int = 0) -> Tensor:
+    def reconstruct(
+        self, codes: Float[Tensor, "b t n d"], cache: KVCache | None = None, first: int = 0
+    ) -> Float[Tensor, "b t h w 3"]:
+        """Decode quantized vectors to pixels that are not clamped, as the training loss uses them."""
         x = self.decoder_position(self.from_code(codes))
         x = self.decoder(x) if cache is None else self.decoder.extend(x, cache, first)
         return (self.from_patches(x).float() + 1) / 2
 
     def forward(self, video: Float[Tensor, "b t h w 3"]) -> TokenizerOutput:
         """Reconstructs clips through the codebook, for training."""
-        quantized = self.quantizer(self._to_vectors(video))
-        pixels = self._to_pixels(quantized.vectors)
+        quantized = self.quantizer(self.latents(video))
+        pixels = self.reconstruct(quantized.vectors)
         return TokenizerOutput(pixels, quantized.indices, quantized.loss, quantized.counts)

@@ -186,7 +186,8 @@ class WorldStage:
         clip = tokens if self.latent_action.reads_tokens else video
         out = self.latent_action(clip)
         error = self.latent_action.error(out.prediction, clip)
-        ce, logs = self.world.dynamics.loss(tokens, out.vectors.detach(), generator)
+        masks = self.world.dynamics.draw_masks(tokens.shape, generator)
+        ce, logs = self.world.dynamics.loss(tokens, out.vectors.detach(), masks)
         with torch.no_grad():
             use = code_usage(self._use.add(out.counts))
             logs = {
