@@ -88,3 +88,17 @@ def test_frames_are_padded_to_whole_patches():
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         WorldConfig().height = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "deterministic"),
+    [
+        (SamplerConfig(temperature=0, choice_temperature=0), True),
+        (SamplerConfig(temperature=0, choice_temperature=1), False),
+        (SamplerConfig(temperature=0, choice_temperature=1, steps=1), True),
+        (SamplerConfig(temperature=1, choice_temperature=0), False),
+        (SamplerConfig(temperature=1, choice_temperature=0, top_k=1), True),
+    ],
+)
+def test_sampler_without_random_draws_is_deterministic(sampler, deterministic):
+    assert sampler.is_deterministic is deterministic

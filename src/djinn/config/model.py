@@ -227,6 +227,12 @@ class SamplerConfig:
             f"sampler choice_temperature must not be negative, got {self.choice_temperature}",
         )
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether sampling draws no random numbers, so that the seed has no effect."""
+        greedy = self.temperature == 0 or self.top_k == 1
+        return greedy and (self.choice_temperature == 0 or self.steps == 1)
+
 
 def adjust(sampler: SamplerConfig, steps: int | None, temperature: float | None) -> SamplerConfig:
     """A sampler with other steps or another temperature, where given."""
