@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from djinn.config import adjust, check_fps
 from djinn.errors import UserError
 from djinn.generate.session import Session
+from djinn.images import read_image
 from djinn.models.world import World
-from djinn.play.images import read_picture
 
 MOST_FRAMES = 100_000
 
@@ -60,9 +59,8 @@ def sample(
         raise UserError(f"{out} is the picture to start from: give --out another name")
     loaded = World.from_pretrained(world, check_device(device))
     loaded.check_actions(torch.tensor(chosen))
-    session = Session(
-        loaded, read_image(image, loaded), sampler=adjust(loaded.config.sampler, steps, temperature), seed=seed
-    )
+    prompt = read_image(image, (loaded.config.height, loaded.config.width))
+    session = Session(loaded, prompt, sampler=adjust(loaded.config.sampler, steps, temperature), seed=seed)
     frames = [session.frame[0]]
     for action in tqdm(chosen, desc="sampling", unit=" frames", leave=False):
         frames.append(session.step(action)[0])
@@ -89,31 +87,6 @@ def parse_actions(text: str) -> list[int]:
     return actions
 
 
-def read_image(path: Path, world: World | None = None) -> np.ndarray:
-    """Reads a picture of a limited size and makes it a prompt.
-
-    Args:
-        path: PNG, JPEG or WebP file.
-        world: whose frame to crop and resize it to; without one it keeps its size.
-
-    Returns:
-        uint8 `(H, W, 3)`.
-
-    Raises:
-        UserError: there is no such file, it is no picture, or it is too large.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"no picture at {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: give a PNG, JPEG or WebP file") from None
-    try:
-        return read_picture(data, world.fit_image if world is not None else _as_it_is).copy()  # for torch: writable
-    except UserError as error:
-        raise UserError(f"{path}: {error}".rstrip(".")) from None
-
-
 def check_device(name: str | None) -> str | None:
     """Returns the name of a device that is there.
 
@@ -131,7 +104,3 @@ def check_device(name: str | None) -> str | None:
         has = "cpu and cuda" if torch.cuda.is_available() else "cpu only"
         raise UserError(f"no device '{name}' on this machine: torch sees {has}")
     return name
-
-
-def _as_it_is(image: Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGB"))

@@ -356,7 +356,7 @@ def test_actions_that_are_no_list(text):
 def test_sample_refuses_huge_and_broken_pictures(world, tmp_path, capsys):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
     (tmp_path / "text.png").write_text("hello")
-    for name, words in (("huge.png", "100 megapixels"), ("text.png", "not a picture"), ("none.png", "no picture at")):
+    for name, words in (("huge.png", "100 megapixels"), ("text.png", "not a readable image"), ("none.png", "no image at")):
         with pytest.raises(UserError, match=words):
             cli.run(
                 [

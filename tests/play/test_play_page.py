@@ -160,7 +160,7 @@ def test_a_picture_of_ones_own_becomes_the_start(server, tab, tmp_path: Path) ->
     ("name", "data", "sentence"),
     [
         ("huge.png", huge_png(10_000), "100 megapixels"),
-        ("notes.txt", b"only words", "not a picture"),
+        ("notes.txt", b"only words", "not a readable image"),
         ("large.jpg", b"\0" * 9_000_000, "at most 8 MB"),
     ],
 )

@@ -248,7 +248,7 @@ def test_an_upload_becomes_the_start(server, join) -> None:
 @pytest.mark.parametrize(
     ("data", "status", "sentence"),
     [
-        (b"some text", 422, "not a picture"),
+        (b"some text", 422, "not a readable image"),
         (huge_png(10_000), 422, "100 megapixels"),
         (b"\0" * 9_000_000, 413, "at most 8 MB"),
     ],

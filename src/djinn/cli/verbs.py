@@ -154,7 +154,8 @@ def play(
             in the dynamics. There auto is int8 for a dynamics of width 256 or more and else onnx, if that is installed.
         device: where to compute, for instance cpu or cuda. CUDA where there is one, by default.
     """
-    from djinn.sample import check_device, read_image
+    from djinn.images import read_image
+    from djinn.sample import check_device
 
     check_device(device)
     prompts = [read_image(path) for path in prompt]

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
+from djinn import images
 from djinn.config import WorldConfig
+from djinn.config.yaml import load_yaml
 from djinn.errors import UserError
-from djinn.models import serialization as storage
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel
-from djinn.models.serialization import find_world as find_world  # the way to a world is part of its interface
+from djinn.models.serialization import load_world, save_world
 from djinn.models.tokenizer import VideoTokenizer
 from djinn.models.training_summary import TrainingSummary
+from djinn.models.world_folder import LATENT_ACTION_FILE, find_world
 from djinn.nn import KVCache
 
 
@@ -61,8 +63,16 @@ class World(nn.Module):
         Raises:
             UserError: there is no world, or its files do not belong together; the message names the file and the key.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return storage.load_world(storage.find_world(path_or_name)).to(device).eval()
+        folder = find_world(path_or_name)
+        config = load_yaml(WorldConfig, folder / "config.yaml")
+        has_latent_action = (folder / LATENT_ACTION_FILE).is_file()
+        try:
+            world = cls(config, LatentActionModel(config) if has_latent_action else None)
+        except (RuntimeError, TypeError, MemoryError, OverflowError) as error:  # sizes beyond what torch can allocate
+            reason = str(error).splitlines()[0][:200] if str(error) else "out of memory"
+            raise UserError(f"cannot build a world of the sizes in {folder / 'config.yaml'}: {reason}") from None
+        load_world(world, folder)
+        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     def save_pretrained(self, folder: str | Path, dtype: str = "fp16") -> None:
         """Writes the world folder: `config.yaml`, `model.safetensors`, `actions.yaml`, and the latent action model beside.
@@ -71,7 +81,7 @@ class World(nn.Module):
             folder: where; an older world there is replaced only when the new one is complete.
             dtype: `fp16` or `fp32`.
         """
-        storage.save_world(self, Path(folder), dtype)
+        save_world(self, Path(folder), dtype)
 
     @property
     def device(self) -> torch.device:
@@ -173,24 +183,8 @@ class World(nn.Module):
         return self.tokenizer.encode(pixels) if self._latent_action().reads_tokens else pixels
 
     def fit_image(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-        """Makes any picture a prompt: crops its centre to the world's aspect and resizes it by area.
-
-        It is turned as its camera was held. Transparent parts become white, as paper is under a sketch.
-        """
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits, of which the lower ones are lost
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        if image.mode not in ("RGB", "L") or "transparency" in image.info:  # one colour may stand for nothing
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        image = image.convert("RGB")
-        height, width = self.config.height, self.config.width
-        scale = min(image.width / width, image.height / height)
-        crop_w, crop_h = width * scale, height * scale
-        left, top = (image.width - crop_w) / 2, (image.height - crop_h) / 2
-        resample = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BICUBIC
-        box = (left, top, left + crop_w, top + crop_h)
-        return np.array(image.resize((width, height), resample, box=box), dtype=np.uint8)
+        """Crop and resize an image to the world's frame size; see `djinn.images.fit_image`."""
+        return images.fit_image(image, self.config.height, self.config.width)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

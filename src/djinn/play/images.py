@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from djinn.errors import UserError
+from djinn.images import decode_image
 
 MOST_BYTES = 8_000_000
-MOST_PIXELS = 40_000_000
-READABLE = ("PNG", "JPEG", "WEBP")
 
 
 def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
@@ -34,24 +32,10 @@ def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
     if len(data) > MOST_BYTES:
         raise UserError(too_many_bytes())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=READABLE)
-        width, height = image.size
-    except Image.DecompressionBombError:
-        raise UserError(_too_many_pixels()) from None
-    except Exception:
-        raise UserError("This file is not a picture that can be read: choose a PNG, JPEG or WebP file.") from None
-    if width * height > MOST_PIXELS:
-        raise UserError(_too_many_pixels(width, height))
-    try:
-        if image.format == "JPEG":
-            image.draft("RGB", (1024, 1024))
-        return np.asarray(fit(image))
-    except UserError:
-        raise
-    except Exception:
-        raise UserError("This picture is damaged or incomplete: try another copy of it.") from None
+        return fit(decode_image(data))
+    except UserError as error:
+        text = str(error)
+        raise UserError(f"{text[0].upper()}{text[1:]}.") from None
 
 
 def encode_picture(frame: np.ndarray, image_format: str = "png") -> bytes:
@@ -70,9 +54,3 @@ def encode_picture(frame: np.ndarray, image_format: str = "png") -> bytes:
 def too_many_bytes() -> str:
     """The sentence for a file over the limit on bytes."""
     return f"This file is too large: at most {MOST_BYTES // 1_000_000} MB are taken, so save it smaller first."
-
-
-def _too_many_pixels(width: int = 0, height: int = 0) -> str:
-    size = f"{width} by {height} is {width * height / 1e6:.0f} megapixels; " if width else ""
-    most = MOST_PIXELS // 1_000_000
-    return f"This picture has too many pixels: {size}at most {most} megapixels are taken, so make it smaller first."

@@ -17,6 +17,7 @@ from PIL import Image
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
+from djinn.images import MAX_PIXELS
 
 try:
     from starlette.applications import Starlette
@@ -176,7 +177,7 @@ class PlayServer:
             "limits": {
                 "players": self.max_players,
                 "upload_bytes": pictures.MOST_BYTES,
-                "upload_pixels": pictures.MOST_PIXELS,
+                "upload_pixels": MAX_PIXELS,
                 "steps": protocol.MOST_STEPS,
                 "temperature": protocol.HIGHEST_TEMPERATURE,
                 "undo": UNDO_DEPTH,
