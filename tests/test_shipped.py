@@ -12,8 +12,8 @@ import torch
 
 from djinn.config.presets import PRESETS
 from djinn.evaluate.action_effects import measure_effects
-from djinn.models.serialization import SHIPPED
 from djinn.models.world import World
+from djinn.models.world_folder import SHIPPED
 
 MAX_SIZE_MB = 20
 PIXELS = {"right": 0.3, "left": 0.5, "up": 2.0}

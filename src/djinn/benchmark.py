@@ -29,7 +29,8 @@ from djinn.config.yaml import load_yaml
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.models.latent_action import LatentActionModel
-from djinn.models.world import World, build, find_world
+from djinn.models.world import World, build
+from djinn.models.world_folder import find_world
 from djinn.sample import check_device
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast, compile_blocks

@@ -2,7 +2,6 @@ import pytest
 import yaml
 
 from djinn.errors import UserError
-from djinn.models.serialization import SHIPPED
 from djinn.models.training_summary import (
     CLEAR_GAIN,
     NO_GAIN,
@@ -11,6 +10,7 @@ from djinn.models.training_summary import (
     save_training_summary,
 )
 from djinn.models.world import World
+from djinn.models.world_folder import SHIPPED
 
 SUMMARY = TrainingSummary(dynamics_steps=700, val_gain=0.4, val_rollout_psnr=21.5, actions_used=6, val_clips=16)
 

@@ -14,7 +14,8 @@ from djinn.errors import UserError
 from djinn.evaluate.action_effects import Effects
 from djinn.evaluate.controllability import CodeTable
 from djinn.models.action_names import FILE, ActionName, default_name, proposed, read_actions, save_actions
-from djinn.models.world import World, find_world
+from djinn.models.world import World
+from djinn.models.world_folder import find_world
 from djinn.report.text_report import aligned
 
 

@@ -19,7 +19,8 @@ from djinn.evaluate.action_effects import hold_actions, median_shift
 from djinn.evaluate.clips import draw_clips, held_out_split
 from djinn.evaluate.motion import grey
 from djinn.models.action_names import ActionName, read_actions
-from djinn.models.world import World, find_world
+from djinn.models.world import World
+from djinn.models.world_folder import find_world
 
 TRIED, KEPT = 80, 12
 MOVES = {key: WAYS[word] for word, key in ARROWS}

@@ -136,7 +136,7 @@ def _sizes_of(start: str) -> WorldConfig:
     Raises:
         UserError: there is no such world.
     """
-    from djinn.models.serialization import find_world
+    from djinn.models.world_folder import find_world
 
     return load_yaml(WorldConfig, find_world(start) / "config.yaml")
 

@@ -78,7 +78,8 @@ def serve(
     with _take(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         from djinn.backends.select import prepare_for_inference
-        from djinn.models.world import World, find_world
+        from djinn.models.world import World
+        from djinn.models.world_folder import find_world
 
         folder = find_world(world_path)
         world = prepare_for_inference(World.from_pretrained(folder, device), engine)

@@ -18,7 +18,7 @@ from djinn.data.dataset import Clips, Dataset
 from djinn.data.loader import Loader
 from djinn.errors import UserError
 from djinn.models import VideoTokenizer, World
-from djinn.models.serialization import WEIGHTS
+from djinn.models.world_folder import WEIGHTS
 from djinn.train.checkpointer import check_same, checkpoint_path, load_checkpoint
 from djinn.train.collapse_warnings import in_words
 from djinn.train.loggers import Metrics, open_sinks, read_metrics
