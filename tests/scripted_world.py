@@ -72,12 +72,13 @@ class ScriptedDynamics(nn.Module):
         super().__init__()
         self.moves = torch.from_numpy(moves)
 
-    def extend(self, tokens, masked, actions, cache, first, query_positions=None):
-        """Logits of the one token of a frame, whether it is `query_positions` by name or not."""
+    def forward(self, tokens, masked, actions, *, cache, first=0, query_positions=None):
+        """Return the logits of the last frame, which has one token."""
         if tokens.shape[1] > 1:
             cache.before = tokens[:, -2, 0]
         place = getattr(cache, "before", tokens[:, -1, 0]) + self.moves[actions[:, -1].argmax(-1)]
-        return 1e4 * F.one_hot(place % SIZE, SIZE).float()[:, None]
+        logits = 1e4 * F.one_hot(place % SIZE, SIZE).float()
+        return logits[:, None, None] if query_positions is None else logits
 
 
 class ScriptedWorld(World):

@@ -54,10 +54,10 @@ def test_logits_and_caches_are_those_of_torch(make_world, action, time_every):
         for first, t in [(0, 3), (3, 1), (3, 1), (3, 2), (4, 2), (5, 2), (6, 1), (6, 2), (8, 1)]:
             tokens = torch.randint(16, (2, t, 9), generator=generator)
             masked = torch.rand(2, t, 9, generator=generator) < 0.5 if t < 3 else None
-            actions = torch.randn(2, t, 4, generator=generator)
-            query_positions = torch.rand(2, 9, generator=generator).argsort(1)[:, :5] if t < 3 else None
+            actions = torch.randn(2, t - (first == 0), 4, generator=generator)
+            query_positions = torch.randperm(2 * t * 9, generator=generator)[:10]
             logits = [
-                engine.dynamics.extend(tokens, masked, actions, cache, first, query_positions)
+                engine.dynamics(tokens, masked, actions, cache=cache, first=first, query_positions=query_positions)
                 for engine, cache in zip((world, played), caches, strict=True)
             ]
             assert torch.allclose(*logits, atol=1e-4)
@@ -83,9 +83,10 @@ def test_eight_bits_are_near_and_not_the_same(make_config, action):
     with torch.inference_mode():
         for first in range(8):
             tokens = torch.randint(16, (2, 1, 9), generator=generator)
-            actions = torch.randn(2, 1, 4, generator=generator)
+            actions = torch.randn(2, int(first > 0), 4, generator=generator)
+            every = torch.arange(2 * 9)
             exact, near = (
-                engine.dynamics.extend(tokens, None, actions, cache, first)
+                engine.dynamics(tokens, None, actions, cache=cache, first=first, query_positions=every)
                 for engine, cache in zip(played, caches, strict=True)
             )
             off = (near - exact).square().mean().sqrt() / exact.std()

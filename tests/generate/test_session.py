@@ -122,6 +122,20 @@ def test_seeded_and_reproducible(make_world):
     assert not np.array_equal(first, play(session, actions))
 
 
+def test_forward_hooks_run_in_cached_generation(make_world):
+    """FSDP2 and `torch.compile` act on a module through its `__call__`."""
+    world, calls = make_world(), {}
+    modules = {"dynamics": world.dynamics, "decoder": world.tokenizer.decoder}
+    for name, blocks in (("dynamics", world.dynamics.transformer.blocks), ("decoder", world.tokenizer.decoder.blocks)):
+        modules |= {f"{name} block {i}": block for i, block in enumerate(blocks)}
+    for name, module in modules.items():
+        module.register_forward_hook(lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
+    session = Session(world, prompt(), sampler=SamplerConfig(steps=3))
+    calls.clear()
+    session.step(1)
+    assert calls == {name: 3 if name.startswith("dynamics") else 1 for name in modules}
+
+
 def test_actions_act(make_world):
     world = make_world()
     greedy = SamplerConfig(steps=2, temperature=0.0, choice_temperature=0.0)

@@ -107,23 +107,35 @@ def test_cached_dynamics_equals_uncached(make_world, action, time_every):
     with torch.no_grad():
         cache = KVCache(6)
         clean = torch.zeros_like(masked)
-        prompt = model.extend(tokens[:, :2], None, action_emb[:, :2], cache, 0)
-        torch.testing.assert_close(prompt, model(tokens, clean, action_emb[:, 1:])[:, 1], atol=1e-4, rtol=1e-4)
+        prompt = model(tokens[:, :2], None, action_emb[:, 1:2], cache=cache)
+        torch.testing.assert_close(prompt, model(tokens, clean, action_emb[:, 1:])[:, :2], atol=1e-4, rtol=1e-4)
         for t in range(3, 6):
             hidden = clean[:, : t + 1].clone()
             hidden[:, t] = masked[:, t]
             expected = model(tokens[:, : t + 1], hidden, action_emb[:, 1 : t + 1])[:, t]
             pair = slice(t - 1, t + 1)
-            both = model.extend(tokens[:, pair], hidden[:, pair], action_emb[:, pair], cache, t - 1)
-            torch.testing.assert_close(both, expected, atol=1e-4, rtol=1e-4)
+            both = model(tokens[:, pair], hidden[:, pair], action_emb[:, pair], cache=cache, first=t - 1)
+            torch.testing.assert_close(both[:, 1], expected, atol=1e-4, rtol=1e-4)
             hidden[:, t] = ~masked[:, t]
             expected = model(tokens[:, : t + 1], hidden, action_emb[:, 1 : t + 1])[:, t]
-            again = model.extend(tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1], cache, t)
-            torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
-            some = torch.tensor([[8, 2, 0], [4, 5, 1]])
-            part = model.extend(tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1], cache, t, some)
-            expected = expected.gather(1, some[..., None].expand(-1, -1, expected.shape[-1]))
-            torch.testing.assert_close(part, expected, atol=1e-4, rtol=1e-4)
+            inputs = tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1]
+            again = model(*inputs, cache=cache, first=t)
+            torch.testing.assert_close(again[:, 0], expected, atol=1e-4, rtol=1e-4)
+            some = torch.tensor([8, 2, 0, 9 + 4, 9 + 5, 9 + 1])
+            part = model(*inputs, cache=cache, first=t, query_positions=some)
+            torch.testing.assert_close(part, expected.flatten(0, 1)[some], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("action", "time_every"), MODES)
+def test_query_positions_select_logits(make_world, action, time_every):
+    model = make_world(action=action, time_every=time_every).dynamics
+    tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
+    query_positions = torch.tensor([70, 0, 8, 9, 35, 36, 50])
+    with torch.no_grad():
+        expected = model(tokens, tokens > 7, actions).flatten(0, 2)[query_positions]
+        for cache in (None, KVCache(4)):
+            logits = model(tokens, tokens > 7, actions, cache=cache, query_positions=query_positions)
+            torch.testing.assert_close(logits, expected)
 
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
@@ -134,13 +146,14 @@ def test_cached_dynamics_past_the_window(make_world, action):
     time = torch.arange(14)
     age = time[:, None] - time
     with torch.no_grad():
-        x = model._embed(tokens, None, model._actions(action_emb[:, 1:]))
+        x = model._embed(tokens, None, model.embed_actions(action_emb[:, 1:]))
         expected = model.to_logits(model.transformer(x, mask=(age >= 0) & (age < 4))[:, :, model.num_prefix_tokens :])
         cache = KVCache(4)
         for t in range(14):
             first = max(t - 1, 0)
-            out = model.extend(tokens[:, first : t + 1], None, action_emb[:, first : t + 1], cache, first)
-            torch.testing.assert_close(out, expected[:, t], atol=1e-4, rtol=1e-4)
+            actions = action_emb[:, max(first, 1) : t + 1]
+            out = model(tokens[:, first : t + 1], None, actions, cache=cache, first=first)
+            torch.testing.assert_close(out[:, -1], expected[:, t], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("time_every", [1, 2])

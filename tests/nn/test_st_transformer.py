@@ -73,7 +73,7 @@ def test_cached_equals_uncached_inside_the_window(time_every, pieces):
     model, x = transformer(time_every), torch.randn(2, 6, 5, 16)
     cache, parts, first = KVCache(6), [], 0
     for frames in pieces:
-        parts.append(model.extend(x[:, first : first + frames], cache, first))
+        parts.append(model(x[:, first : first + frames], cache=cache, first=first))
         first += frames
     torch.testing.assert_close(torch.cat(parts, 1), model(x), atol=1e-5, rtol=1e-5)
 
@@ -87,22 +87,24 @@ def test_the_window_slides_for_ever(pair):
     cache = KVCache(window)
     for t in range(frames):
         if pair and t > 0:  # as a session does: the finished frame once more, with the new one
-            out = model.extend(x[:, t - 1 : t + 1], cache, t - 1)
+            out = model(x[:, t - 1 : t + 1], cache=cache, first=t - 1)
             torch.testing.assert_close(out[:, 0], expected[:, t - 1], atol=1e-5, rtol=1e-5)
         else:
-            out = model.extend(x[:, t : t + 1], cache, t)
+            out = model(x[:, t : t + 1], cache=cache, first=t)
         torch.testing.assert_close(out[:, -1], expected[:, t], atol=1e-5, rtol=1e-5)
     assert cache.layers[0].keys.shape[3] == window + 1
 
 
-def test_extending_again_replaces_a_frame():
+def test_second_cached_pass_replaces_a_frame():
     model, x = transformer(), torch.randn(1, 9, 5, 16)
     expected = model(x, mask=band(9, 4))
     cache = KVCache(4)
     for t in range(9):
         for _ in range(3):
-            model.extend(torch.randn(1, 1, 5, 16), cache, t)
-        torch.testing.assert_close(model.extend(x[:, t : t + 1], cache, t)[:, 0], expected[:, t], atol=1e-5, rtol=1e-5)
+            model(torch.randn(1, 1, 5, 16), cache=cache, first=t)
+        torch.testing.assert_close(
+            model(x[:, t : t + 1], cache=cache, first=t)[:, 0], expected[:, t], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_snapshot_and_restore_undo_several_frames_past_the_window():
@@ -111,21 +113,21 @@ def test_snapshot_and_restore_undo_several_frames_past_the_window():
     cache, saved = KVCache(4), []
     for t in range(10):
         saved.append(cache.snapshot(t))
-        model.extend(x[:, t : t + 1], cache, t)
+        model(x[:, t : t + 1], cache=cache, first=t)
     for t in range(9, 5, -1):
         cache.restore(t, saved[t])
     for t in range(6, 14):
-        out = model.extend(x[:, t : t + 1], cache, t)
+        out = model(x[:, t : t + 1], cache=cache, first=t)
         torch.testing.assert_close(out[:, 0], expected[:, t], atol=1e-5, rtol=1e-5)
 
 
 def test_a_clone_is_independent():
     model, x = transformer(), torch.randn(1, 6, 5, 16)
     cache = KVCache(4)
-    model.extend(x[:, :3], cache, 0)
+    model(x[:, :3], cache=cache, first=0)
     copy = cache.clone()
-    model.extend(torch.randn(1, 1, 5, 16), cache, 3)
-    out = model.extend(x[:, 3:4], copy, 3)
+    model(torch.randn(1, 1, 5, 16), cache=cache, first=3)
+    out = model(x[:, 3:4], cache=copy, first=3)
     torch.testing.assert_close(out[:, 0], model(x[:, :4])[:, 3], atol=1e-5, rtol=1e-5)
 
 
@@ -146,19 +148,26 @@ def test_attention_on_a_cpu_is_in_fp32_also_where_the_rest_is_in_bf16(length):
 
 
 @pytest.mark.parametrize("time_every", [1, 2])
-def test_only_what_is_wanted(time_every):
-    """Results at some positions of the last frame, in their order, are those of a pass that gives all."""
-    model, x, query_positions = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([[3, 0], [1, 4]])
+def test_query_positions_of_a_cached_pass_select_results_in_order(time_every):
+    model, x, query_positions = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([13, 10, 26, 29])
     some, every = KVCache(3), KVCache(3)
-    expected = model.extend(x, every, 0)[:, -1].gather(1, query_positions[..., None].expand(-1, -1, 16))
-    torch.testing.assert_close(model.extend(x, some, 0, query_positions), expected)
+    expected = model(x, cache=every).flatten(0, 2)[query_positions]
+    torch.testing.assert_close(model(x, cache=some, query_positions=query_positions), expected)
     for ours, theirs in zip(some.layers, every.layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys)
 
 
+def test_hooks_of_blocks_run_in_cached_passes():
+    model, x = transformer(time_every=2), torch.randn(2, 3, 5, 16)
+    calls = []
+    for i, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda *_, i=i: calls.append(i))
+    model(x, cache=KVCache(3))
+    assert calls == [0, 1, 2]
+
+
 @pytest.mark.parametrize("time_every", [1, 2])
-def test_wanted_tokens_of_whole_clips(time_every):
-    """The same values as among all, and the same gradients as if nobody looked at the others."""
+def test_query_positions_of_whole_clips_select_results_and_gradients(time_every):
     model, x, query_positions = transformer(time_every), torch.randn(2, 3, 5, 16), torch.tensor([3, 0, 14, 29])
     gradients = []
     for run in (lambda: model(x, query_positions=query_positions), lambda: model(x).flatten(0, 2)[query_positions]):

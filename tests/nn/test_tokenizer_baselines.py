@@ -48,7 +48,7 @@ def test_cached_equals_uncached(kind, chunks, x):
     model, cache, first, made = make(kind), KVCache(T), 0, []
     with torch.no_grad():
         for size in chunks:
-            made.append(model.extend(x[:, first : first + size], cache, first))
+            made.append(model(x[:, first : first + size], cache=cache, first=first))
             first += size
         torch.testing.assert_close(torch.cat(made, 1), model(x), atol=1e-4, rtol=0)
 
@@ -59,8 +59,8 @@ def test_past_the_window_one_block_sees_just_the_window():
     x = torch.randn(1, 11, N, 16)
     with torch.no_grad():
         for t in range(11):
-            new = model.extend(x[:, t : t + 1], cache, t)
-            again = model.extend(x[:, t : t + 1], cache, t)
+            new = model(x[:, t : t + 1], cache=cache, first=t)
+            again = model(x[:, t : t + 1], cache=cache, first=t)
             torch.testing.assert_close(new, again)
             torch.testing.assert_close(new[:, -1], model(x[:, max(0, t - 2) : t + 1])[:, -1], atol=1e-4, rtol=0)
 
@@ -70,13 +70,13 @@ def test_what_is_kept_can_be_put_back():
     x = torch.randn(1, 9, N, 16)
     with torch.no_grad():
         for t in range(7):
-            model.extend(x[:, t : t + 1], cache, t)
+            model(x[:, t : t + 1], cache=cache, first=t)
         saved, branch = cache.snapshot(7), cache.clone()
-        future = [model.extend(x[:, t : t + 1], cache, t) for t in (7, 8)]
-        torch.testing.assert_close(model.extend(x[:, 7:8], branch, 7), future[0])
+        future = [model(x[:, t : t + 1], cache=cache, first=t) for t in (7, 8)]
+        torch.testing.assert_close(model(x[:, 7:8], cache=branch, first=7), future[0])
         cache.restore(8, [])
         cache.restore(7, saved)
-        torch.testing.assert_close(model.extend(x[:, 7:8], cache, 7), future[0])
+        torch.testing.assert_close(model(x[:, 7:8], cache=cache, first=7), future[0])
 
 
 @pytest.mark.parametrize("kind", [STTransformer, SpatialTransformer, FullSpaceTimeTransformer])

@@ -85,7 +85,7 @@ class OnnxRunner:
         query_positions: Int[Tensor, " m"],
         **more: Tensor,
     ) -> Float[Tensor, "m out"]:
-        """The results of the next frames of a video, which are added to `cache`; see `STTransformer.extend`.
+        """The results of the next frames of a video, which are added to `cache`; see `STTransformer.forward`.
 
         Args:
             tokens: tokens of the frames.
@@ -95,13 +95,14 @@ class OnnxRunner:
             **more: the graph's own inputs.
         """
         b, t, _ = tokens.shape
-        result = torch.empty(1, len(query_positions), self._width)
+        rows = len(query_positions)
+        result = torch.empty(max(rows, 1), self._width)  # ONNX Runtime refuses the null pointer of an empty tensor
         with self._one_at_a_time:
             self._bind({"tokens": tokens.transpose(0, 1), "query_positions": query_positions, **more})
             self._bind_past(cache, first, t, b)
-            self._binding.bind_output("result", "cpu", 0, np.float32, tuple(result.shape), result.data_ptr())
+            self._binding.bind_output("result", "cpu", 0, np.float32, (1, rows, self._width), result.data_ptr())
             self._session.run_with_iobinding(self._binding)
-        return result[0]
+        return result[:rows]
 
     def _bind(self, inputs: dict[str, Tensor]) -> None:
         for name, x in inputs.items():
@@ -157,27 +158,25 @@ class OnnxDynamics(nn.Module):
         graph = transformer_graph(model.embed.weight, position, model.transformer, model.to_logits, leading, int8=int8)
         self._run = OnnxRunner(graph, model.transformer, self._positions)
 
-    def extend(
+    def forward(
         self,
         tokens: Int[Tensor, "b t n"],
         masked: Bool[Tensor, "b t n"] | None,
-        actions: Float[Tensor, "b t a"],
+        actions: Float[Tensor, "b a d"],
+        *,
         cache: KVCache,
-        first: int,
-        query_positions: Int[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b m v"]:
-        """What `DynamicsModel.extend` does."""
+        first: int = 0,
+        query_positions: Int[Tensor, " m"],
+    ) -> Float[Tensor, "m v"]:
+        """Run a cached pass of `DynamicsModel.forward`."""
         b, t, n = tokens.shape
         if masked is not None:
             tokens = tokens.masked_fill(masked, self.model.num_codes)
-        if query_positions is None:
-            query_positions = torch.arange(n).expand(b, -1)
-        row = torch.arange(
-            (t - 1) * b * self._positions + self.model.num_prefix_tokens, t * b * self._positions, self._positions
-        )
-        rows = (row[:, None] + query_positions).flatten()
+        # (b t n) -> (t b prefix+n)
+        frame, position = query_positions // n, query_positions % n
+        rows = (frame % t * b + frame // t) * self._positions + position + self.model.num_prefix_tokens
         action_emb = self.model.embed_actions(actions, first).transpose(0, 1).reshape(t * b, 1, -1)
-        return self._run(tokens, cache, first, rows, action=action_emb).view(b, -1, self.model.num_codes)
+        return self._run(tokens, cache, first, rows, action=action_emb)
 
 
 class OnnxTokenizer(nn.Module):

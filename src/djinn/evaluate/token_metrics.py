@@ -68,7 +68,6 @@ class TokenScores:
         world, device = self.world, self.world.device
         tokens = world.encode(torch.from_numpy(video[:, : world.config.context_frames]))
         vectors = world.action_vectors[torch.from_numpy(actions[:, : tokens.shape[1] - 1]).to(device)]
-        led = torch.cat([torch.zeros_like(vectors[:, :1]), vectors], dim=1)  # none led to the first frame
         draw = paper_mask if world.config.dynamics.masking == "paper" else frame_mask
         masks = draw(tokens.shape, self._generator, device)
         cache = KVCache(world.config.context_frames)
@@ -76,11 +75,12 @@ class TokenScores:
             for t in range(1, tokens.shape[1]):
                 pair, target, mask = np.s_[:, t - 1 : t + 1], tokens[:, t], masks[:, t]
                 hidden = torch.stack([torch.zeros_like(mask), mask], dim=1)
-                logits = world.dynamics.extend(tokens[pair], hidden, led[pair], cache, t - 1)
+                led = vectors[:, max(t - 2, 0) : t]  # the actions that lead to both frames; none leads to frame 0
+                logits = world.dynamics(tokens[pair], hidden, led, cache=cache, first=t - 1)[:, -1]
                 self.masked.add(logits, target, mask)
                 all_of_it = torch.ones_like(mask)
-                logits = world.dynamics.extend(target[:, None], all_of_it[:, None], led[:, t : t + 1], cache, t)
-                self.full_frame.add(logits, target, all_of_it)
+                logits = world.dynamics(target[:, None], all_of_it[:, None], led[:, -1:], cache=cache, first=t)
+                self.full_frame.add(logits[:, -1], target, all_of_it)
 
     def summary(self) -> dict[str, Any]:
         """Plain values: `masked` and `full_frame`, each with `accuracy`, `cross_entropy` in nats, and `tokens`."""

@@ -152,7 +152,9 @@ class Session:
         with self._precision():
             pixels = world.tokenizer.decode(tokens, self._decoder, 0)
             if tokens.shape[1] > 1:
-                world.dynamics.extend(tokens[:, :-1], None, action_emb[:, :-1], self._dynamics, 0)
+                nothing = torch.empty(0, dtype=torch.int64, device=device)
+                actions = action_emb[:, 1:-1]
+                world.dynamics(tokens[:, :-1], None, actions, cache=self._dynamics, query_positions=nothing)
         frame = to_uint8(pixels[:, -1]).cpu().numpy()
         self._state = _State(tokens.shape[1], tokens[:, -1], action_emb[:, -1], frame)
         return frame
@@ -202,13 +204,18 @@ class Session:
         def predict(tokens: Tensor, masked: Tensor, unknown: Tensor) -> Tensor:
             nonlocal finished
             frames, hidden, action_emb, first = tokens[:, None], masked[:, None], action[:, None], state.time
+            row = torch.arange(self.batch, device=tokens.device)[:, None]
             if not finished:
                 finished = True
                 frames = torch.cat([state.tokens[:, None], frames], dim=1)
                 hidden = torch.cat([torch.zeros_like(hidden), hidden], dim=1)
-                action_emb = torch.cat([state.action[:, None], action_emb], dim=1)
+                if state.time > 1:  # no action leads to frame 0
+                    action_emb = torch.cat([state.action[:, None], action_emb], dim=1)
                 first = state.time - 1
-            return dynamics.extend(frames, hidden, action_emb, self._dynamics, first, unknown).float()
+            b, t, n = frames.shape
+            positions = (unknown + (row * t + t - 1) * n).flatten()
+            logits = dynamics(frames, hidden, action_emb, cache=self._dynamics, first=first, query_positions=positions)
+            return logits.float().unflatten(0, (b, -1))
 
         n = self.world.config.tokens_per_frame
         return fill_frame(predict, self.batch, n, self.sampler, self._generator, self.world.device)

@@ -52,55 +52,49 @@ class DynamicsModel(nn.Module):
         action = action.to(x.dtype)[:, :, None]
         return x + action if self.config.action == "add" else torch.cat([action, x], dim=2)
 
-    def _actions(self, actions: Tensor) -> Tensor:
-        """Embeds the actions `(b, t-1, dim)` that led to frames 2..t, with the first frame's own before them."""
-        first = self.no_action.expand(actions.shape[0], 1, -1)
-        return torch.cat([first, self.from_action(actions).to(first.dtype)], dim=1)
-
     def forward(
-        self, tokens: Int[Tensor, "b t n"], masked: Bool[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"]
-    ) -> Float[Tensor, "b t n v"]:
-        """Logits of every token of clips.
-
-        Args:
-            tokens: tokens; those under the mask are not looked at.
-            masked: which tokens are hidden.
-            actions: codes of the latent actions; action i moves frame i to frame i+1.
-        """
-        x = self.transformer(self._embed(tokens, masked, self._actions(actions)))
-        return self.to_logits(x[:, :, self.num_prefix_tokens :])  # without the action that stands before them
-
-    def extend(
         self,
         tokens: Int[Tensor, "b t n"],
         masked: Bool[Tensor, "b t n"] | None,
-        actions: Float[Tensor, "b t d"],
-        cache: KVCache,
-        first: int,
-        query_positions: Int[Tensor, "b m"] | None = None,
-    ) -> Float[Tensor, "b m v"]:
-        """Adds the next frames of a video to `cache` and returns the last one's logits; see `STTransformer.extend`.
+        actions: Float[Tensor, "b a d"],
+        *,
+        cache: KVCache | None = None,
+        first: int = 0,
+        query_positions: Int[Tensor, "m"] | None = None,
+    ) -> Float[Tensor, "b t n v"] | Float[Tensor, "m v"]:
+        """Predict token logits of whole clips or, with a cache, of the next frames of a video.
 
         Args:
-            tokens: tokens of the frames.
-            masked: which of them are hidden; None is none.
-            actions: codes of the actions that led to each of the frames; the very first frame's is not looked at.
-            cache: what the transformer keeps of earlier frames.
-            first: time of the first frame of `tokens`.
-            query_positions: positions whose logits are asked for; None is all.
+            tokens: Tokens `(b, t, n)`; values of masked tokens are ignored.
+            masked: True where a token is masked. None masks no token.
+            actions: Latent action codes `(b, a, d)` that lead to each frame. No action leads to frame 0, so `a` is
+                `t - 1` if `first` is 0, else `t`.
+            cache: The transformer's keys and values of earlier frames; modified in place.
+            first: Time of the first frame of `tokens`.
+            query_positions: Flat indices into `(b, t, n)` of the tokens whose logits to return, as `(m, v)`. None
+                returns the logits of all tokens.
         """
-        action = self.embed_actions(actions, first)
+        x = self._embed(tokens, masked, self.embed_actions(actions, first))
         if query_positions is None:
-            query_positions = torch.arange(tokens.shape[2], device=tokens.device).expand(len(tokens), -1)
-        x = self._embed(tokens, masked, action)
-        return self.to_logits(self.transformer.extend(x, cache, first, query_positions + self.num_prefix_tokens))
+            x = self.transformer(x, cache=cache, first=first)[:, :, self.num_prefix_tokens :]
+        else:
+            query_positions = self._skip_prefixes(query_positions, tokens.shape[2])
+            x = self.transformer(x, cache=cache, first=first, query_positions=query_positions)
+        return self.to_logits(x)
 
-    def embed_actions(self, actions: Float[Tensor, "b t a"], first: int) -> Float[Tensor, "b t d"]:
-        """Embeds the actions that led to frames `first`, `first + 1`, ...; none led to frame 0."""
-        action = self.from_action(actions)
-        if first == 0:
-            action = torch.cat([self.no_action.to(action.dtype).expand(len(action), 1, -1), action[:, 1:]], dim=1)
-        return action
+    def embed_actions(self, actions: Float[Tensor, "b a c"], first: int = 0) -> Float[Tensor, "b t d"]:
+        """Embed the actions that lead to frames `first, first + 1, ...`; frame 0 gets the learned `no_action`."""
+        embedded = self.from_action(actions)
+        if first > 0:
+            return embedded
+        no_action = self.no_action.expand(len(actions), 1, -1)
+        return torch.cat([no_action, embedded.to(no_action.dtype)], dim=1)
+
+    def _skip_prefixes(self, positions: Tensor, tokens_per_frame: int) -> Tensor:
+        """Map flat indices into `(b, t, n)` to the transformer's input, where prefix tokens precede each frame."""
+        if self.num_prefix_tokens == 0:
+            return positions
+        return positions + (positions // tokens_per_frame + 1) * self.num_prefix_tokens
 
     def draw_masks(self, shape: Shape, generator: torch.Generator | None = None) -> TrainingMasks:
         """Draw the masks and the token noise of tokens of shape `(B, T, N)`, the random part of `loss`."""
@@ -125,7 +119,7 @@ class DynamicsModel(nn.Module):
             x, masked, truth, times, mask = self._clean_past(tokens, actions, masks)
         else:
             past, masked = add_token_noise(tokens, masks.noise), masks.masked
-            x, truth = self._embed(past, masked, self._actions(actions)), tokens
+            x, truth = self._embed(past, masked, self.embed_actions(actions)), tokens
         weights = [*self.transformer.parameters(), *self.to_logits.parameters()]
         loss, hits = parallel_loss(self._score, weights, (x, masked, truth), (times, mask))
         loss = loss / masks.count
@@ -136,9 +130,7 @@ class DynamicsModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of masked tokens and how many are right; `x` is what the transformer takes in."""
         where = masked.flatten().nonzero().squeeze(1)  # once: a GPU waits for its count
-        query_positions = (
-            where + (where // masked.shape[-1] + 1) * self.num_prefix_tokens
-        )  # a frame's action token stands before its own
+        query_positions = self._skip_prefixes(where, masked.shape[-1])
         logits = self.to_logits(self.transformer(x, times=times, mask=mask, query_positions=query_positions)).float()
         target = truth.flatten()[where]
         return F.cross_entropy(logits, target, reduction="sum"), (logits.detach().argmax(-1) == target).sum()
@@ -156,7 +148,7 @@ class DynamicsModel(nn.Module):
         """
         t, device, masked = tokens.shape[1], tokens.device, masks.masked
         past = add_token_noise(tokens[:, :-1], masks.noise)
-        action = self._actions(actions)
+        action = self.embed_actions(actions)
         x = torch.cat(
             [self._embed(past, None, action[:, :-1]), self._embed(tokens[:, 1:], masked, action[:, 1:])], dim=1
         )

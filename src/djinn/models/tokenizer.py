@@ -77,12 +77,12 @@ class VideoTokenizer(nn.Module):
     def decode(
         self, tokens: Int[Tensor, "b t n"], cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t h w 3"]:
-        """Pixels in [0, 1] of tokens.
+        """Decode tokens to pixels in [0, 1].
 
         Args:
-            tokens: tokens of whole clips or, with a cache, of the next frames.
-            cache: what the decoder keeps of earlier frames; the new ones are added.
-            first: with a cache, the time of the first frame of `tokens`.
+            tokens: Tokens `(b, t, n)` of whole clips or, with a cache, of the next frames.
+            cache: The decoder's keys and values of earlier frames; modified in place.
+            first: Time of the first frame of `tokens`.
         """
         return self.reconstruct(self.quantizer.lookup(tokens), cache, first).clamp(0, 1)
 
@@ -90,8 +90,7 @@ class VideoTokenizer(nn.Module):
         self, codes: Float[Tensor, "b t n d"], cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t h w 3"]:
         """Decode quantized vectors to pixels that are not clamped, as the training loss uses them."""
-        x = self.decoder_position(self.from_code(codes))
-        x = self.decoder(x) if cache is None else self.decoder.extend(x, cache, first)
+        x = self.decoder(self.decoder_position(self.from_code(codes)), cache=cache, first=first)
         return (self.from_patches(x).float() + 1) / 2
 
     def forward(self, video: Float[Tensor, "b t h w 3"]) -> TokenizerOutput:

@@ -61,20 +61,23 @@ class STBlock(nn.Module):
         rotary: Float[Tensor, "2 t k"],
         bias: Float[Tensor, "t s"] | None = None,
         query_positions: Int[Tensor, "m"] | None = None,
+        cache: LayerKVCache | None = None,
     ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
-        """Arguments as of `TemporalAttention` and `STTransformer.forward`."""
-        x = self.attend(x, rotary, bias, None)
-        return self.feed(x if query_positions is None else x.flatten(0, 2).index_select(0, query_positions))
+        """Transform the tokens of `t` frames.
 
-    def attend(self, x: Tensor, rotary: Tensor, bias: Tensor | None, cache: LayerKVCache | None) -> Tensor:
-        """Both attentions."""
+        Args:
+            x: Tokens `(b, t, n, d)`.
+            rotary: Rotary table of the frames' times (`rotary_table`).
+            bias: Temporal attention bias; causal if None. See `TemporalAttention.forward`.
+            query_positions: Flat indices into `(b, t, n)`. The feed-forward layer runs on these tokens only, and
+                the result has shape `(m, d)`. None selects all tokens.
+            cache: Keys and values of earlier frames, for the temporal attention.
+        """
         x = x + self.space(self.space_norm(x))
         if self.time is not None and self.time_norm is not None:
             x = x + self.time(self.time_norm(x), rotary, bias, cache)
-        return x
-
-    def feed(self, x: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
-        """The feed-forward layer, which takes each token by itself."""
+        if query_positions is not None:
+            x = x.flatten(0, 2).index_select(0, query_positions)
         return x + self.ffn_out(squared_relu(self.ffn_in(self.ffn_norm(x))))
 
 
@@ -104,50 +107,39 @@ class STTransformer(nn.Module):
         times: Int[Tensor, "t"] | None = None,
         mask: Bool[Tensor, "t t"] | None = None,
         query_positions: Int[Tensor, "m"] | None = None,
+        cache: KVCache | None = None,
+        first: int = 0,
     ) -> Float[Tensor, "b t n d"] | Float[Tensor, "m d"]:
-        """Transforms whole clips.
+        """Transform whole clips or, with a cache, the next frames of a video.
+
+        A cached pass adds the frames of `x` to the cache. Its results equal those of an uncached pass over the whole
+        video while the video fits the cache's window. Later frames attend to the last `window` frames only; the
+        cached keys and values of these still depend on frames that have left the window. A second pass with the
+        same `first` replaces the frames.
 
         Args:
-            x: tokens of t frames.
-            times: time of each frame; 0, 1, 2, ... by default.
-            mask: which frames (columns) a frame (row) sees over time; causal by default.
-            query_positions: places in `b t n`, laid out flat, of the tokens whose results are asked for, so that the last
-                feed-forward layer need not work on others; None is all.
+            x: Tokens `(b, t, n, d)` of `t` frames. With a full cache, `t` is at most 2.
+            times: Time of each frame; `first, first + 1, ...` by default. Uncached passes only.
+            mask: Frames (columns) that each frame (row) attends to in time; causal by default. Uncached passes only.
+            query_positions: Flat indices into `(b, t, n)` of the tokens to return, as `(m, d)`; the last
+                feed-forward layer skips all others. None returns all tokens.
+            cache: Keys and values of earlier frames; modified in place.
+            first: Time of the first frame of `x`.
         """
-        if times is None:
-            times = torch.arange(x.shape[1], device=x.device)
-        rotary = rotary_table(times, self.config.head_dim)
-        bias = None if mask is None else as_bias(mask)
+        if cache is None:
+            times = torch.arange(first, first + x.shape[1], device=x.device) if times is None else times
+            rotary = rotary_table(times, self.config.head_dim)
+            bias = None if mask is None else as_bias(mask)
+            layers = None
+        else:
+            assert times is None and mask is None
+            attentions = sum(block.time is not None for block in self.blocks)
+            rotary, bias = cache.reserve_slots(attentions, first, x.shape[1], self.config.head_dim, x.device)
+            layers = iter(cache.layers)
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
-            x = block(x, rotary, bias, query_positions if i == last else None)
-        return self.norm(x)
-
-    def extend(
-        self, x: Float[Tensor, "b t n d"], cache: KVCache, first: int, query_positions: Int[Tensor, "b m"] | None = None
-    ) -> Float[Tensor, "b t n d"] | Float[Tensor, "b m d"]:
-        """Transforms the next frames of a video whose earlier frames are in `cache`, and adds them to it.
-
-        Equal to `forward` on the whole video as long as that fits the cache's window. Calling it again with the same
-        `first` replaces those frames. Past the window a frame sees the last `window` frames only; their cached keys still
-        carry what they saw of frames that have left since.
-
-        Args:
-            x: tokens of the next frames; more than two only while the ring is not full.
-            cache: keys and values of earlier frames.
-            first: time of the first frame of `x`.
-            query_positions: positions in the last frame whose results are asked for, so that the last feed-forward layer need not
-                work on others; None is all of all frames.
-        """
-        attending = sum(block.time is not None for block in self.blocks)
-        rotary, bias = cache.reserve_slots(attending, first, x.shape[1], self.config.head_dim, x.device)
-        layers = iter(cache.layers)
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, STBlock)
-            x = block.attend(x, rotary, bias, next(layers) if block.time is not None else None)
-            if query_positions is not None and i == len(self.blocks) - 1:
-                x = x[:, -1].gather(1, query_positions[..., None].expand(-1, -1, x.shape[-1]))
-            x = block.feed(x)
+            layer = next(layers) if layers is not None and block.time is not None else None
+            x = block(x, rotary, bias, query_positions if i == last else None, layer)
         return self.norm(x)
 
 

@@ -1,6 +1,6 @@
 """The transformers of the two tokenizers that the paper measures its own against (Table 3): one attention in each block.
 
-Both are used as `STTransformer` is: whole clips through `forward`, a video's next frames through `extend`.
+Both have the interface of `STTransformer`: whole clips or, with a cache, the next frames of a video.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ class SpatialTransformer(nn.Module):
         self.apply(init_linear)
         _start([layer for block in blocks for layer in (block.space.out, block.ffn_out)])
 
-    def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
-        """Transforms the frames of clips."""
+    def forward(
+        self, x: Float[Tensor, "b t n d"], *, cache: KVCache | None = None, first: int = 0
+    ) -> Float[Tensor, "b t n d"]:
+        """Transform each frame independently of all others; `cache` and `first` are unused."""
         rotary = rotary_table(torch.arange(x.shape[1], device=x.device), self.config.head_dim)  # turns nothing here
         for block in self.blocks:
             x = block(x, rotary)
         return self.norm(x)
-
-    def extend(self, x: Float[Tensor, "b t n d"], cache: KVCache, first: int) -> Float[Tensor, "b t n d"]:
-        """Transforms the next frames of a video, which depend on no other: nothing is kept in `cache`."""
-        return self(x)
 
 
 class FullSpaceTimeTransformer(nn.Module):
@@ -68,21 +66,26 @@ class FullSpaceTimeTransformer(nn.Module):
         self.apply(init_linear)
         _start([layer for block in blocks for layer in (block.attention.out, block.ffn_out)])
 
-    def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
-        """Transforms whole clips, causally."""
-        t, n = x.shape[1:3]
-        rotary = rotary_table(torch.arange(t, device=x.device), self.config.head_dim)
-        bias = as_bias(torch.ones(t, t, dtype=torch.bool, device=x.device).tril()).repeat(n, n)
-        for block in self.blocks:
-            x = block(x, rotary, bias)
-        return self.norm(x)
+    def forward(
+        self, x: Float[Tensor, "b t n d"], *, cache: KVCache | None = None, first: int = 0
+    ) -> Float[Tensor, "b t n d"]:
+        """Transform whole clips or, with a cache, the next frames of a video; see `STTransformer.forward`.
 
-    def extend(self, x: Float[Tensor, "b t n d"], cache: KVCache, first: int) -> Float[Tensor, "b t n d"]:
-        """Transforms the next frames of a video and adds them to `cache`; see `STTransformer.extend`."""
+        Args:
+            x: Tokens `(b, t, n, d)` of `t` frames. With a full cache, `t` is at most 2.
+            cache: Keys and values of earlier frames; modified in place.
+            first: Time of the first frame of `x`.
+        """
         t, n = x.shape[1:3]
-        rotary, bias = cache.reserve_slots(len(self.blocks), first, t, self.config.head_dim, x.device)
+        if cache is None:
+            rotary = rotary_table(torch.arange(first, first + t, device=x.device), self.config.head_dim)
+            bias = as_bias(torch.ones(t, t, dtype=torch.bool, device=x.device).tril())
+            layers = [None] * len(self.blocks)
+        else:
+            rotary, bias = cache.reserve_slots(len(self.blocks), first, t, self.config.head_dim, x.device)
+            layers = cache.layers
         bias = bias.repeat(n, n)
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
+        for block, layer in zip(self.blocks, layers, strict=True):
             x = block(x, rotary, bias, layer)
         return self.norm(x)
 
