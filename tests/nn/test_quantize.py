@@ -16,7 +16,7 @@ def quantizer(kind="ema", codes=16, dim=4, **settings) -> VectorQuantizer:
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
 @pytest.mark.parametrize("l2", [False, True])
-def test_picks_the_nearest_code(kind, l2):
+def test_nearest_code_is_chosen(kind, l2):
     q = quantizer(kind, l2=l2).eval()
     z = torch.randn(3, 7, 4)
     out = q(z)
@@ -31,8 +31,8 @@ def test_picks_the_nearest_code(kind, l2):
 
 
 @pytest.mark.parametrize("l2", [False, True])
-def test_standardized_vectors_choose_by_their_differences(l2):
-    """Two groups that differ by a thousandth of their common offset, which drifts from step to step."""
+def test_standardize_separates_groups_with_a_large_drifting_offset(l2):
+    """The groups differ by a thousandth of their common offset, which drifts from step to step."""
     q = quantizer(codes=4, l2=l2, standardize=True)
     group = torch.arange(64) % 2
     noise = torch.Generator().manual_seed(0)
@@ -42,7 +42,7 @@ def test_standardized_vectors_choose_by_their_differences(l2):
     assert not set(indices[group == 0].tolist()) & set(indices[group == 1].tolist())
 
 
-def test_standardized_statistics_become_those_of_the_data():
+def test_running_statistics_converge_to_those_of_the_data():
     q = quantizer(standardize=True)
     for _ in range(100):
         q(torch.randn(512, 4) * 3 + 7)
@@ -52,16 +52,16 @@ def test_standardized_statistics_become_those_of_the_data():
     torch.testing.assert_close(q._standardize(z).std(0), torch.ones(4), atol=0.1, rtol=0)
 
 
-def test_many_vectors_are_compared_in_parts(monkeypatch):
+def test_chunked_distances_choose_the_same_codes(monkeypatch):
     q = quantizer().eval()
     z = torch.randn(100, 4)
     whole = q(z).indices
-    monkeypatch.setattr("djinn.nn.quantize.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("djinn.nn.quantize.DISTANCE_CHUNK", 7)
     assert torch.equal(q(z).indices, whole)
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
-def test_gradient_passes_straight_through(kind):
+def test_gradient_is_straight_through(kind):
     q, z = quantizer(kind), torch.randn(5, 4, requires_grad=True)
     weight = torch.randn(5, 4)
     (q(z).vectors * weight).sum().backward()
@@ -69,7 +69,7 @@ def test_gradient_passes_straight_through(kind):
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient", "fsq"])
-def test_evaluation_changes_nothing(kind):
+def test_evaluation_mode_leaves_the_state_unchanged(kind):
     config = QuantizerConfig("fsq", 16, 2, levels=(4, 4)) if kind == "fsq" else QuantizerConfig(kind, 16, 2)
     q = build_quantizer(config).eval()
     before = {k: v.clone() for k, v in q.state_dict().items()}
@@ -92,13 +92,13 @@ def test_commitment_and_codebook_loss():
     assert not list(ema.parameters())
 
 
-def test_ema_starts_from_data():
+def test_ema_codebook_is_initialised_from_data():
     q = quantizer(codes=32, dim=2)
     q(torch.randn(64, 2) + 100)
     assert (q.codebook - 100).abs().max() < 5
 
 
-def test_ema_codes_move_to_the_mean_of_what_chooses_them():
+def test_ema_codes_converge_to_the_means_of_their_clusters():
     q = quantizer(codes=32, dim=2, decay=0.9)
     centres = torch.tensor([[10.0, 0], [0, 10], [-10, 0], [0, -10], [20, 20], [-20, 20], [20, -20], [-20, -20]])
     for _ in range(200):
@@ -106,8 +106,8 @@ def test_ema_codes_move_to_the_mean_of_what_chooses_them():
     assert torch.cdist(centres, q.codebook).min(1).values.max() < 0.2
 
 
-def test_dead_codes_come_back_to_life():
-    """When the data moves away, codes that nothing chooses any more restart at the new data."""
+def test_dead_codes_restart_in_shifted_data():
+    """Codes that no vector of the shifted data is assigned to restart in it."""
     q = quantizer(codes=32, dim=4, decay=0.9, dead_code_threshold=0.1)
     q(torch.randn(256, 4) * 0.1)
     counts = torch.zeros(32)
@@ -125,7 +125,7 @@ def test_dead_codes_come_back_to_life():
     assert Categorical(out.counts).perplexity() < 5
 
 
-def test_ema_codebook_stays_finite_when_codes_are_never_chosen():
+def test_ema_codebook_stays_finite_with_unused_codes():
     q = quantizer(codes=16, dim=4, decay=0.5, dead_code_threshold=0.0)
     for _ in range(300):
         q(torch.ones(8, 4))
@@ -140,7 +140,7 @@ def test_half_precision_input_gives_fp32_codes():
     assert out.loss.dtype == torch.float32
 
 
-def test_fsq_reaches_every_bin_and_looks_up_what_it_made():
+def test_fsq_uses_every_code_and_looks_up_its_own_vectors():
     fsq = FSQ(QuantizerConfig("fsq", 30, 3, levels=(2, 3, 5)))
     z = torch.randn(5_000, 3) * 2
     out = fsq(z)
@@ -153,7 +153,7 @@ def test_fsq_reaches_every_bin_and_looks_up_what_it_made():
         torch.testing.assert_close(fsq.codes()[:, i].unique(), torch.linspace(-1, 1, levels))
 
 
-def test_fsq_gradient_passes_through_the_bound():
+def test_fsq_gradient_is_that_of_tanh():
     fsq = FSQ(QuantizerConfig("fsq", 16, 2, levels=(4, 4)))
     z = torch.randn(7, 2, requires_grad=True)
     fsq(z).vectors.sum().backward()
@@ -179,50 +179,66 @@ for config in (
 
 
 @pytest.mark.slow
-def test_no_graph_breaks():
+def test_compilation_has_no_graph_breaks():
     result = subprocess.run([sys.executable, "-c", NO_BREAKS], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2_000:]
 
 
-TWO_RANKS = """
+RANKS = """
 import sys
 import torch
 import torch.distributed as dist
 from djinn.config import QuantizerConfig
 from djinn.nn import VectorQuantizer
 
-rank, file = int(sys.argv[1]), sys.argv[2]
-for restart in (0.0, 0.1):
+rank, ranks, file = int(sys.argv[1]), 2, sys.argv[2]
+CASES = [
+    dict(kind="ema", dead_code_threshold=0.0),
+    dict(kind="ema", dead_code_threshold=0.5),
+    dict(kind="ema", dead_code_threshold=0.5, standardize=True, l2=True),
+    dict(kind="gradient", standardize=True),
+]
+
+
+def train(case, data, weight):
     torch.manual_seed(0)
-    whole = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, dead_code_threshold=restart))
-    torch.manual_seed(0)
-    shared = VectorQuantizer(QuantizerConfig("ema", 16, 4, decay=0.9, dead_code_threshold=restart))  # before the group exists
-    data = torch.randn(20, 2, 32, 4)
-    whole.initialized.fill_(True)
-    shared.initialized.fill_(True)
-    if restart == 0.0:
-        for step in data:
-            whole(step)
-        dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    torch.manual_seed(rank)
-    for step in data:
-        counts = shared(step[rank]).counts
-    assert counts.sum() == 64, counts
-    if restart == 0.0:
-        torch.testing.assert_close(shared.codebook, whole.codebook)
-    others = [torch.empty_like(shared.codebook) for _ in range(2)]
-    dist.all_gather(others, shared.codebook)
-    assert torch.equal(*others)
+    quantizer = VectorQuantizer(QuantizerConfig(codes=16, dim=4, decay=0.9, **case))
+    gradients, counts = [], []
+    for z, w in zip(data, weight):
+        z = z.clone().requires_grad_()
+        out = quantizer(z)
+        ((out.vectors * w).sum() / len(z) + out.loss).backward()
+        gradients.append(z.grad)
+        counts.append(out.counts)
+    return quantizer.state_dict(), torch.stack(gradients), torch.stack(counts)
+
+
+torch.manual_seed(1)
+data, weight = 3 + 2 * torch.randn(20, 64, 4), torch.randn(20, 64, 4)
+whole = [train(case, data, weight) for case in CASES]
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
+own = slice(32 * rank, 32 * rank + 32)
+for case, (state, gradients, counts) in zip(CASES, whole):
+    shared, own_gradients, shared_counts = train(case, data[:, own], weight[:, own])
+    assert torch.equal(counts, shared_counts), case
+    assert counts.sum(1).eq(64).all(), case
+    for name, value in state.items():
+        torch.testing.assert_close(shared[name], value, rtol=1e-5, atol=1e-6, msg=f"{case} {name}")
+        others = [torch.empty_like(shared[name]) for _ in range(ranks)]
+        dist.all_gather(others, shared[name])
+        assert torch.equal(*others), (case, name)
+    # each rank's loss is a mean over half of the vectors, and the ranks' gradients are averaged
+    torch.testing.assert_close(own_gradients / ranks, gradients[:, own], rtol=1e-4, atol=1e-6, msg=str(case))
 dist.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_ranks_share_one_codebook(tmp_path):
-    """Two ranks with half of the data each learn what one learns with all of it, random restarts included."""
-    command = [sys.executable, "-c", TWO_RANKS]
+def test_two_ranks_equal_one_process_with_the_whole_batch(tmp_path):
+    """Codebook, statistics, restarts and input gradients are those of the concatenated batch."""
+    command = [sys.executable, "-c", RANKS]
     ranks = [
-        subprocess.Popen([*command, str(r), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, str(r), str(tmp_path / "store")], stderr=subprocess.PIPE, text=True)
         for r in range(2)
     ]
     for process in ranks:

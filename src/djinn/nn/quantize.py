@@ -1,4 +1,4 @@
-"""Codebooks: vectors to the nearest of a few codes, with a gradient that passes straight through."""
+"""Vector quantization: nearest-neighbour codebooks and finite scalar quantization."""
 
 from __future__ import annotations
 
@@ -12,59 +12,58 @@ from torch import Tensor, nn
 
 from djinn.config import QuantizerConfig
 
-ROWS_AT_ONCE = 65_536
-"""Vectors compared with the codebook in one product, which bounds the memory of the distances."""
+DISTANCE_CHUNK = 65_536
+"""Vectors compared with the codebook in one matrix product; bounds the memory of the distances."""
+STATISTICS_DECAY = 0.9
+"""Decay of the running mean and variance with `standardize`, low enough to follow the encoder."""
 
 
 class Quantized(NamedTuple):
-    """What a quantizer makes of vectors."""
+    """Result of a quantizer."""
 
     vectors: Tensor
-    """The chosen codes, `(..., dim)`; gradients pass to the input unchanged (straight-through)."""
+    """Codes of the inputs, `(..., dim)`, with a straight-through gradient."""
     indices: Tensor
-    """int64 index of each chosen code, `(...)`."""
+    """Indices of the codes, int64 `(...)`."""
     loss: Tensor
-    """Commitment loss, and the codebook loss where the codebook learns by gradient; a scalar."""
+    """Commitment loss, plus the codebook loss with `kind="gradient"`; a scalar."""
     counts: Tensor
-    """How often each code was chosen in this call, over all ranks in training, float `(codes,)`."""
+    """Uses of each code, float `(codes,)`; in training mode summed over all ranks."""
 
 
-STATISTICS_DECAY = 0.9
-"""Decay of the running mean and spread of a standardized quantizer, which have to keep up with the encoder."""
-
-
-def _ranks() -> int:
+def _world_size() -> int:
+    # Read in each call: a model may be built before the process group is.
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _sum_over_ranks(x: Tensor) -> Tensor:
-    # Decided at call time: a model may well be built before the process group.
-    if _ranks() > 1:
+    if _world_size() > 1:
         dist.all_reduce(x)
     return x
 
 
 def _mean_over_ranks(x: Tensor) -> Tensor:
-    """The mean of all ranks' values, with the gradient of one's own."""
-    return x if _ranks() == 1 else x + (_sum_over_ranks(x.detach().clone()) / _ranks() - x.detach())
+    """Average a tensor over the ranks, and its gradient in the backward pass."""
+    if _world_size() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce
 
-
-def _from_first_rank(x: Tensor) -> Tensor:
-    if _ranks() > 1:
-        dist.broadcast(x, 0)
-    return x
+    return all_reduce(x) / _world_size()
 
 
 class VectorQuantizer(nn.Module):
-    """The VQ-VAE codebook (van den Oord et al. 2017), learned by moving averages or by gradient.
+    """VQ-VAE codebook (van den Oord et al. 2017), updated by moving averages or by gradient.
 
-    With `kind="ema"` the codebook starts from vectors of the first training batch, follows the mean of the vectors that
-    choose each code, and a code that almost nothing chooses restarts at a random vector of the batch. With
-    `kind="gradient"` the codebook loss of the VQ-VAE moves it. Distances and averages are kept in fp32; counts and sums are
-    added over all ranks. There is no branch on data, so a compiled model has no graph break here.
+    With `kind="ema"` the codebook is initialised with vectors of the first training batch. Each
+    code then follows the mean of the vectors assigned to it, and a code that is hardly used
+    restarts at a random vector of the batch. With `kind="gradient"` the codebook loss updates it.
+
+    In training mode a call is one step over the batches of all ranks: statistics, updates and
+    random draws are those of the concatenated batch. Call it once per optimizer step. The
+    arithmetic is fp32. There is no branch on data, so compilation needs no graph break.
 
     Args:
-        config: size and learning.
+        config: Size of the codebook and its update rule.
     """
 
     def __init__(self, config: QuantizerConfig) -> None:
@@ -85,21 +84,21 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("seen", torch.zeros(()))
 
     def codes(self) -> Float[Tensor, "codes dim"]:
-        """The codebook as it is looked up (unit length with `l2`)."""
+        """Return the codebook as it is looked up, normalised to unit length with `l2`."""
         return F.normalize(self.codebook, dim=-1) if self.config.l2 else self.codebook
 
     def lookup(self, indices: Int[Tensor, "*s"]) -> Float[Tensor, "*s dim"]:
-        """The codes at `indices`."""
+        """Return the codes at `indices`."""
         return F.embedding(indices, self.codes())
 
     def forward(self, z: Float[Tensor, "*s dim"]) -> Quantized:
-        """Replaces each vector by its nearest code; in training mode the codebook learns."""
+        """Replace each vector by its nearest code; in training mode, update the codebook."""
         with torch.autocast(z.device.type, enabled=False):
             flat = z.float().flatten(0, -2)
             flat = self._standardize(flat) if self.config.standardize else flat
             flat = F.normalize(flat, dim=-1) if self.config.l2 else flat
             if self.training and self.config.kind == "ema":
-                self._start(flat.detach())
+                self._initialize(flat.detach())
             codes = self.codes()
             indices = self._nearest(flat.detach(), codes.detach())
             chosen = F.embedding(indices, codes)
@@ -109,18 +108,21 @@ class VectorQuantizer(nn.Module):
             vectors = flat + (chosen - flat).detach()
             counts = torch.zeros_like(self.ema_counts).index_add_(0, indices, torch.ones_like(flat[:, 0]))
             if self.training:
-                self._learn(flat.detach(), indices, counts)
+                self._update_codebook(flat.detach(), indices, counts)
         return Quantized(vectors.view(z.shape), indices.view(z.shape[:-1]), loss, counts)
 
     def _standardize(self, flat: Tensor) -> Tensor:
-        """Zero mean and unit spread in each dimension: the batch's in training, the running ones otherwise."""
+        """Shift and scale each dimension to zero mean and unit variance.
+
+        In training mode with the statistics of the batch, else with the running ones.
+        """
         if self.training:
-            # The gradient passes through the statistics: without that, nothing would keep the mean, which does not matter
-            # to any loss, from running away faster than the running one can follow.
+            # The gradient flows through the statistics. No loss depends on the mean, so without
+            # this gradient it could drift faster than the running mean follows.
             mean = _mean_over_ranks(flat.mean(0))
             variance = _mean_over_ranks((flat - mean).square().mean(0))
             with torch.no_grad():
-                self.seen.add_(1)  # at first the plain mean of what was seen, then a moving average
+                self.seen.add_(1)  # a cumulative mean at first, a moving average later
                 weight = torch.maximum(1 / self.seen, torch.full_like(self.seen, 1 - STATISTICS_DECAY))
                 self.mean.lerp_(mean, weight)
                 self.variance.lerp_(variance, weight)
@@ -130,24 +132,33 @@ class VectorQuantizer(nn.Module):
 
     @staticmethod
     def _nearest(flat: Tensor, codes: Tensor) -> Tensor:
-        bias = -0.5 * codes.square().sum(-1)  # the nearest code has the largest z . c - |c|^2 / 2
-        return torch.cat([torch.addmm(bias, part, codes.T).argmax(-1) for part in flat.split(ROWS_AT_ONCE)])
+        bias = -0.5 * codes.square().sum(-1)  # argmin |z - c|^2 = argmax (z . c - |c|^2 / 2)
+        return torch.cat([torch.addmm(bias, part, codes.T).argmax(-1) for part in flat.split(DISTANCE_CHUNK)])
 
     def _random_rows(self, flat: Tensor) -> Tensor:
-        rows = torch.randint(flat.shape[0], (self.config.codes,), device=flat.device)
-        return _from_first_rank(flat[rows])
+        """Draw one vector per code from the batch of all ranks, `(codes, dim)`."""
+        ranks, rows = _world_size(), len(flat)
+        drawn = torch.randint(rows * ranks, (self.config.codes,), device=flat.device)
+        if ranks == 1:
+            return flat[drawn]
+        dist.broadcast(drawn, 0)
+        local = drawn - dist.get_rank() * rows
+        held = (local >= 0) & (local < rows)  # each drawn row is held by exactly one rank
+        return _sum_over_ranks(torch.where(held[:, None], flat[local.clamp(0, rows - 1)], 0.0))
 
     @torch.no_grad()
-    def _start(self, flat: Tensor) -> None:
+    def _initialize(self, flat: Tensor) -> None:
+        """Start the codebook at random vectors of the first batch; no effect in later calls."""
         rows = self._random_rows(flat)
+        count = float(flat.shape[0] * _world_size()) / self.config.codes
         self.codebook.copy_(torch.where(self.initialized, self.codebook, rows))
-        fresh = float(flat.shape[0]) / self.config.codes
-        self.ema_counts.copy_(torch.where(self.initialized, self.ema_counts, torch.full_like(self.ema_counts, fresh)))
-        self.ema_sums.copy_(torch.where(self.initialized, self.ema_sums, rows * fresh))
+        self.ema_counts.copy_(torch.where(self.initialized, self.ema_counts, torch.full_like(self.ema_counts, count)))
+        self.ema_sums.copy_(torch.where(self.initialized, self.ema_sums, rows * count))
         self.initialized.fill_(True)
 
     @torch.no_grad()
-    def _learn(self, flat: Tensor, indices: Tensor, counts: Tensor) -> None:
+    def _update_codebook(self, flat: Tensor, indices: Tensor, counts: Tensor) -> None:
+        """Update moving averages and codebook, and restart dead codes; sums `counts` over ranks."""
         decay = self.config.decay
         _sum_over_ranks(counts)
         self.ema_counts.lerp_(counts, 1 - decay)
@@ -155,19 +166,20 @@ class VectorQuantizer(nn.Module):
             return
         sums = _sum_over_ranks(torch.zeros_like(self.ema_sums).index_add_(0, indices, flat))
         self.ema_sums.lerp_(sums, 1 - decay)
-        mean_use = self.ema_counts.mean()
-        dead = self.ema_counts < self.config.dead_code_threshold * mean_use
-        self.ema_counts.copy_(torch.where(dead, mean_use, self.ema_counts))
-        rows = self._random_rows(flat) * mean_use
+        mean_count = self.ema_counts.mean()
+        dead = self.ema_counts < self.config.dead_code_threshold * mean_count
+        self.ema_counts.copy_(torch.where(dead, mean_count, self.ema_counts))
+        rows = self._random_rows(flat) * mean_count
         self.ema_sums.copy_(torch.where(dead[:, None], rows, self.ema_sums))
         codebook = self.ema_sums / self.ema_counts.clamp_min(1e-6)[:, None]
         self.codebook.copy_(F.normalize(codebook, dim=-1) if self.config.l2 else codebook)
 
 
 class FSQ(nn.Module):
-    """Finite scalar quantization (Mentzer et al. 2023): each dimension is bounded and rounded to one of its levels.
+    """Finite scalar quantization (Mentzer et al. 2023): round each dimension to one of its levels.
 
-    The codebook is the fixed grid of all combinations, so there is nothing to learn and nothing to collapse.
+    The codebook is the fixed grid of all combinations of levels, so it can neither be trained nor
+    collapse.
 
     Args:
         config: `levels` of each dimension.
@@ -184,16 +196,16 @@ class FSQ(nn.Module):
         self.register_buffer("ema_counts", torch.zeros(config.codes))
 
     def codes(self) -> Float[Tensor, "codes dim"]:
-        """The whole grid, each dimension in [-1, 1]."""
+        """Return all points of the grid, each coordinate in [-1, 1]."""
         return self.lookup(torch.arange(self.config.codes, device=self.ema_counts.device))
 
     def lookup(self, indices: Int[Tensor, "*s"]) -> Float[Tensor, "*s dim"]:
-        """The grid points at `indices`."""
+        """Return the grid points at `indices`."""
         steps = indices[..., None] // self.strides % self.levels
         return steps / (self.levels - 1) * 2 - 1
 
     def forward(self, z: Float[Tensor, "*s dim"]) -> Quantized:
-        """Rounds each dimension to its nearest level; the gradient passes through the bounding tanh."""
+        """Bound each dimension by tanh and round it, with a straight-through gradient."""
         with torch.autocast(z.device.type, enabled=False):
             unit = (torch.tanh(z.float()) + 1) / 2 * (self.levels - 1)
             steps = unit.detach().round().to(torch.int64)
@@ -211,5 +223,5 @@ Quantizer = VectorQuantizer | FSQ
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
-    """The quantizer that `config` asks for."""
+    """Build the quantizer of `config.kind`."""
     return FSQ(config) if config.kind == "fsq" else VectorQuantizer(config)
