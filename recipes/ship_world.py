@@ -29,7 +29,7 @@ from djinn.config.yaml import load_yaml
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import measure_effects
-from djinn.models.action_names import ActionName, save_actions
+from djinn.models.action_names import ActionName, write_folder_actions
 from djinn.models.world import World
 from djinn.plan import count_parameters
 from djinn.report.animation import save_action_grid
@@ -80,7 +80,7 @@ def ship(args: argparse.Namespace) -> None:
     world.prompts = pictures(world, test, actions)
     out = WORLDS / args.name
     world.save_pretrained(out)
-    save_actions(out, actions)
+    write_folder_actions(out, actions)
     effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
     grid = args.grid or Path("docs") / ("actions.gif" if args.name == "coinrun" else f"actions-{args.name}.gif")
     save_action_grid(effects, grid, [action.name for action in actions], prompts=4)

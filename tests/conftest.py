@@ -24,6 +24,12 @@ def unchecked(request, monkeypatch):
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
+@pytest.fixture(autouse=True)
+def user_data_dir(tmp_path, monkeypatch):
+    """Use an empty data folder, so that names given on this machine do not change a test's result."""
+    monkeypatch.setenv("DJINN_DATA_DIR", str(tmp_path / ".djinn-data"))
+
+
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., WorldConfig]:
     """Makes very small worlds: frames of 12x10 pixels in 3x3 tokens (so that the last column is padded), 4 frames.

@@ -88,11 +88,11 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_name_lasts_meanwhile(fo
     world = World.from_pretrained(folder, "cpu")
 
     def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise UserError("cannot write actions.yaml: permission denied")
 
     monkeypatch.setattr("djinn.play.naming.save_actions", refuse)
     warning = rename(world, folder, 0, "go")
-    assert warning is not None and "cannot be written (Permission denied)." in warning and "until the server" in warning
+    assert warning is not None and "cannot write actions.yaml: permission denied." in warning and "until the server" in warning
     assert world.action_names[0] == "go" and "in no folder" in str(rename(world, None, 1, "x"))
     (folder / "actions.yaml").write_text("{")
     assert "is not valid YAML" in str(rename(world, folder, 0, "go"))

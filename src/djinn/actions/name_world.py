@@ -13,7 +13,7 @@ from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import Effects
 from djinn.evaluate.controllability import CodeTable
-from djinn.models.action_names import FILE, ActionName, default_name, proposed, read_actions, save_actions
+from djinn.models.action_names import ActionName, default_name, proposed, read_actions, save_actions
 from djinn.models.world import World
 from djinn.models.world_folder import find_world
 from djinn.report.text_report import aligned
@@ -50,14 +50,8 @@ def run(
     before = read_actions(folder, loaded.num_actions)
     actions = proposals if force else keep_own(before, proposals)
     print(format_names(actions, evidence.effects, evidence.table))
-    try:
-        save_actions(folder, actions)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write {folder / FILE} ({reason}): name a copy of the world in another folder"
-        ) from None
-    print(f"\nwrote {folder / FILE}; edit it, or the names in the page of djinn play, as you like")
+    path = save_actions(folder, actions)
+    print(f"\nwrote {path}; edit it, or the names in the page of djinn play, as you like")
     own = sum(action.own for action in actions)
     if own:
         print(f"{own} of the names were chosen by a person and stay: --force replaces them")

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from djinn.atomic import atomic_write
 from djinn.errors import UserError
 
 T = TypeVar("T")
@@ -72,25 +73,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def save_yaml(config: Any, path: Path) -> None:
-    """Writes a config dataclass to `path` as plain YAML, replacing the file only when all of it is written."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a config dataclass or plain data to a YAML file, atomically.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
-    """Reads a config dataclass from YAML.
+    """Read a config dataclass from a YAML file.
 
     Raises:
-        UserError: the file is missing or not valid YAML, a key is unknown, or a value has the wrong type.
+        UserError: The file cannot be read or is not valid YAML, a key is unknown, or a value has the wrong type.
     """
-    try:
-        data = read_yaml(path)
-    except FileNotFoundError:
-        raise UserError(f"no config at {path}") from None
+    data = read_yaml(path)
     try:
         return from_dict(cls, data)
     except UserError as error:
@@ -98,17 +96,20 @@ def load_yaml(cls: type[T], path: Path) -> T:
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads plain data from YAML.
+    """Read plain data from a YAML file.
 
     Raises:
-        FileNotFoundError: there is no file at `path`.
-        UserError: it is not valid YAML.
+        UserError: The file cannot be read or is not valid YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no file {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except RecursionError:
-        raise UserError(f"{path} is not valid YAML: it is nested too deep") from None
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError is what a 13th month or a broken letter ends in
+        raise UserError(f"{path} is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or invalid UTF-8
         raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
 
 

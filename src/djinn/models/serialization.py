@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from djinn.config.yaml import save_yaml
 from djinn.errors import UserError
 from djinn.images import read_image
-from djinn.models.action_names import kept, read_actions, save_actions
+from djinn.models.action_names import merge_with_older, read_actions, write_folder_actions
 from djinn.models.training_summary import load_training_summary, save_training_summary
 from djinn.models.world_folder import LATENT_ACTION_FILE, MODEL_FILE, replace_world_folder, user_images
 
@@ -66,7 +66,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         save_tensors(model, new / MODEL_FILE)
         if latent_action:
             save_tensors(latent_action, new / LATENT_ACTION_FILE)
-        save_actions(new, kept(folder, world.action_names, world.action_keys))
+        write_folder_actions(new, merge_with_older(folder, world.action_names, world.action_keys))
         if world.training_summary is not None:
             save_training_summary(world.training_summary, new)
         prompts = _prompts_to_save(world, folder)

@@ -93,7 +93,7 @@ def replace_world_folder(folder: Path) -> Generator[Path]:
         _remove_temporary(new)
         with contextlib.suppress(OSError):
             _unmark(folder)
-        if is_full(error):
+        if is_full(error) or (error.__cause__ is not None and is_full(error.__cause__)):
             raise UserError(
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None

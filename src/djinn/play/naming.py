@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from djinn.errors import UserError
-from djinn.models.action_names import FILE, default_name, read_actions, save_actions
+from djinn.models.action_names import default_name, read_actions, save_actions
 
 if TYPE_CHECKING:
     from djinn.models.world import World
@@ -37,7 +37,7 @@ def read_name(body: bytes) -> str:
 
 
 def rename(world: World, folder: Path | None, code: int, name: str) -> str | None:
-    """Gives an action another name, in memory and in the world's folder.
+    """Gives an action another name, in memory and on disk (`djinn.models.action_names.save_actions`).
 
     Args:
         world: the world that is played.
@@ -59,6 +59,4 @@ def rename(world: World, folder: Path | None, code: int, name: str) -> str | Non
         save_actions(folder, actions)
     except UserError as error:
         return f"{lost}: {error}."
-    except OSError as error:
-        return f"{lost}: {folder / FILE} cannot be written ({error.strerror or error})."
     return None
