@@ -1,0 +1,51 @@
+"""Write the command-line reference from the `--help` text of every verb.
+
+    python docs/tools/cli_reference.py docs/reference/cli.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+from djinn.cli import VERBS, run
+
+WIDTH = 96
+"""Columns of the help texts."""
+
+
+def help_text(verb: str) -> str:
+    """Return what `djinn VERB --help` prints, without colours."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        run([*verb.split(), "--help"])
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue()).strip()
+
+
+def reference() -> str:
+    """Return the page in Markdown: a table of the verbs, and a section with the help of each."""
+    lines = [
+        "# Command line",
+        "",
+        "Generated from `djinn VERB --help` by `docs/tools/cli_reference.py`.",
+        "A `WORLD` is a world folder, a run folder, or the name of a shipped world.",
+        "",
+        "| verb | what it does |",
+        "|---|---|",
+        *(f"| [`djinn {verb}`](#djinn-{verb.replace(' ', '-')}) | {text} |" for verb, text in VERBS.items()),
+        "",
+    ]
+    for verb in VERBS:
+        lines += [f"## djinn {verb}", "", "```text", help_text(verb), "```", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    os.environ["COLUMNS"] = str(WIDTH)
+    target = Path(sys.argv[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(reference(), encoding="utf-8")
