@@ -1,13 +1,14 @@
-# make setup   everything in .venv          make test   all tests      make lint    what CI checks besides
-# make demo    from videos to a game        make test-fast             make clean   what make has made
+# make setup   install everything in .venv    make test       all tests        make lint    ruff and pyrefly
+# make demo    from videos to a game          make test-fast  without slow     make docs    the site, in site/
+# make clean   remove generated files
 #
-# Nothing is compiled. Torch is the CPU build, from pytorch.org where that can be reached and else from where pip
-# looks. For a GPU: make setup TORCH_INDEX=  takes what PyPI has; an address there is searched besides PyPI.
+# Nothing is compiled. The CPU build of torch is installed from pytorch.org if reachable, else from pip's index.
+# For a GPU, make setup TORCH_INDEX= installs torch from PyPI; an address there is an additional index.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint clean
+.PHONY: help setup demo test test-fast lint docs clean
 
 VENV := .venv
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys, venv, ensurepip; print(1) if (3, 11) <= sys.version_info[:2] < (3, 13) else 0' 2>/dev/null | grep 1),$(p))))
@@ -66,6 +67,15 @@ lint: setup
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/pyrefly check --output-format=min-text
 
+docs: $(VENV)/.docs
+	@$(VENV)/bin/python docs/tools/cli_reference.py docs/reference/cli.md
+	@PYTHONPATH=docs/tools $(VENV)/bin/zensical build --clean --strict
+	@echo "== The documentation is in site/. To read it: $(VENV)/bin/python -m http.server --directory site"
+
+$(VENV)/.docs: $(VENV)/.installed
+	@$(VENV)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV)/.installed $(DEMO) dist .pytest_cache .ruff_cache
+	rm -rf site docs/reference/cli.md $(VENV)/.installed $(DEMO) dist .pytest_cache .ruff_cache
 	find src tests recipes benchmarks -name __pycache__ -type d -exec rm -rf {} +
