@@ -122,18 +122,27 @@ class LatentActionModel(nn.Module):
         return self.quantizer(self.latents(clip))
 
     def latents(self, clip: Clip) -> Float[Tensor, "b a d"]:
-        """Return the encoder's outputs between the frames of clips, before quantization."""
+        """Return the encoder's outputs between the frames of clips before quantization.
+
+        The projection runs in fp32 also under autocast.
+        """
         seen = self._picture(clip)
         seen = torch.cat([seen, 0.5 + seen.diff(dim=1, prepend=seen[:, :1])], dim=-1) if self.frame_diff_input else seen
         x = self.encoder_position(self.encoder_patches(seen))
         token = self.action_token.to(x.dtype).expand(*x.shape[:2], 1, -1)
         x = self.encoder(torch.cat([token, x], dim=2))
-        return self.to_code(x[:, 1:, 0])
+        with torch.autocast(x.device.type, enabled=False):
+            return self.to_code(x[:, 1:, 0].float())
 
     def infer(self, clip: Clip) -> tuple[Int[Tensor, "b a"], Float[Tensor, "b a d"]]:
-        """Latent actions between the frames of clips: indices and codes."""
-        quantized = self.encode(clip)
-        return quantized.indices, self.quantizer.lookup(quantized.indices)
+        """Infer the latent actions between the frames of clips, in fp32 also under autocast.
+
+        Returns:
+            Indices and codes.
+        """
+        with torch.autocast(clip.device.type, enabled=False):
+            quantized = self.encode(clip)
+            return quantized.indices, self.quantizer.lookup(quantized.indices)
 
     def decode(self, past: Clip, vectors: Float[Tensor, "b t d"]) -> Prediction:
         """Predicts the frame after each frame of `past`, given the code of the action taken in it; a ignored_border stays as it is."""

@@ -217,7 +217,7 @@ class TrainingRun:
         else:
             tokenizer = self.start.tokenizer.to(self.device).requires_grad_(False).eval()
         weights = fingerprint(tokenizer)
-        cache = self._cache(fingerprint(tokenizer, self.dataset.identity, self.clips.frames, self.clips.stride))
+        cache = self._cache(fingerprint(tokenizer, "fp32", self.dataset.identity, self.clips.frames, self.clips.stride))
         torch.manual_seed(self.config.seed)
         stage = WorldStage(self.config, tokenizer, self.val, self.device, cache)
         if self.start is not None:
