@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "plan": MODELS,
     "benchmark": ENGINES | {"data", "train"},
     "sample": ENGINES | {"data"},
+    "pipeline": ENGINES | {"data", "train", "evaluate", "actions"},
 }
 """Packages and root modules that each may import besides itself."""
 TOP = {"__init__", "__main__", "cli"}

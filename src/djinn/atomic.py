@@ -15,7 +15,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether an error reports a full disk; safetensors raises its own exception type for it."""
+    """Return whether an error reports a full disk; safetensors raises its own exception for it."""
     return error.errno in DISK_FULL if isinstance(error, OSError) else "No space left" in str(error)
 
 

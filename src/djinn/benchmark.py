@@ -28,10 +28,10 @@ from djinn.config.presets import get_preset
 from djinn.config.yaml import load_yaml
 from djinn.errors import UserError
 from djinn.generate.session import Session
+from djinn.models.device import select_device
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.world import World, build
 from djinn.models.world_folder import find_world
-from djinn.sample import check_device
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast, compile_blocks
 from djinn.train.trainer import peak_memory_mb
@@ -61,7 +61,7 @@ Compile = Literal["auto", "on", "off"]
 
 
 def bench(
-    name: str,
+    world: str,
     *,
     json: bool = False,
     long: bool = False,
@@ -75,7 +75,7 @@ def bench(
     """Measures a world and prints the figures.
 
     Args:
-        name: a world folder, a run folder, the name of a shipped world, or `preset:NAME`.
+        world: a world folder, a run folder, the name of a shipped world, or `preset:NAME`.
         json: print one JSON object instead of lines for people.
         long: also play `LONG` frames.
         train: also measure training.
@@ -90,16 +90,16 @@ def bench(
     """
     if frames < 2:
         raise UserError(f"frames must be at least 2, got {frames}")
-    place = torch.device(check_device(device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    world, config = load(name, place)
-    sampler = adjust(world.config.sampler, steps, None)
-    played = prepare_for_inference(world, engine)
-    figures: dict[str, Any] = {"world": name, **play(played, sampler, frames, _say)}
-    figures["play"]["engine"] = choose(world, engine)
+    place = select_device(device)
+    loaded, config = load(world, place)
+    sampler = adjust(loaded.config.sampler, steps, None)
+    played = prepare_for_inference(loaded, engine)
+    figures: dict[str, Any] = {"world": world, **play(played, sampler, frames, _say)}
+    figures["play"]["engine"] = choose(loaded, engine)
     if long:
         figures["long"] = play_long(played, sampler, _say)
     if train:
-        figures |= training(world, config, compile, _say)
+        figures |= training(loaded, config, compile, _say)
     figures["peak_memory_mb"] = round(peak_memory_mb(place), 1)
     figures["machine"] = machine(place)
     print(dumps(figures) if json else format_figures(figures))

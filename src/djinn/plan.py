@@ -1,4 +1,4 @@
-"""`djinn plan`: what a preset would cost, counted on models that exist in name only (torch's meta device)."""
+"""Parameters, tokens and training memory of a preset, counted on torch's meta device."""
 
 from __future__ import annotations
 
@@ -10,12 +10,57 @@ from djinn.config.presets import PAPER_PARAMETERS, get_preset
 from djinn.models.world import World, build
 
 TRAINING_BYTES = 16
-"""Bytes a parameter takes in training: weight, gradient and AdamW's two moments in fp32."""
+"""Bytes per parameter in training: weight, gradient and the two moments of AdamW in fp32."""
 PARTS = ("tokenizer", "latent_action", "dynamics")
 
 
+def print_plan(preset: str) -> None:
+    """Print `format_plan`."""
+    print(format_plan(preset))
+
+
+def format_plan(preset: str) -> str:
+    """Return a few lines on the size of a preset.
+
+    Args:
+        preset: Name of the preset.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    config = get_preset(preset)
+    world = config.world
+    parts = count_parameters(world)
+    rows, columns = world.tokenizer_grid
+    frames = world.context_frames
+    lines = [
+        f"preset {preset}: {world.width}x{world.height} at {world.fps:g} frames/s, context of {frames} frames, "
+        f"{world.num_actions} latent actions",
+        f"tokens: {rows} x {columns} = {world.tokens_per_frame:,} per frame, "
+        f"{frames * world.tokens_per_frame:,} per clip",
+        "",
+        "parameters",
+    ]
+    for part, count in parts.items():
+        lines.append(f"  {part.replace('_', ' '):<15}{_short(count):>8}{_paper_count(preset, part)}")
+    playing = parts["tokenizer"] + parts["dynamics"]
+    lines += [
+        f"  {'total':<15}{_short(sum(parts.values())):>8}{_paper_count(preset, '')}",
+        f"  {'to play':<15}{_short(playing):>8}, {_size(2 * playing)} as a file (fp16), {_size(4 * playing)} in memory",
+        "",
+        f"training memory for weights, gradients and AdamW in fp32 ({TRAINING_BYTES} bytes per parameter);",
+        "activations, which grow with the batch, are not included",
+    ]
+    if config.init_from is None:
+        size = _size(TRAINING_BYTES * parts["tokenizer"])
+        lines.append(f"  tokenizer stage   {size:>9}   {_stage(config.tokenizer, frames)}")
+    size = _size(_dynamics_stage_bytes(parts))
+    lines.append(f"  dynamics stage    {size:>9}   {_stage(config.dynamics, frames)}")
+    return "\n".join(lines)
+
+
 def count_parameters(config: WorldConfig) -> dict[str, int]:
-    """Parameters of each part of a world, without building it: `tokenizer`, `latent_action`, `dynamics`."""
+    """Count the parameters of `tokenizer`, `latent_action` and `dynamics` on the meta device."""
     with torch.device("meta"):
         world: World = build(config)
     return {name: _count(getattr(world, name)) for name in PARTS}
@@ -25,64 +70,20 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def format_plan(name: str) -> str:
-    """A few lines on a preset, for people.
-
-    Args:
-        name: the preset.
-
-    Raises:
-        UserError: there is no such preset.
-    """
-    config = get_preset(name)
-    world = config.world
-    parts = count_parameters(world)
-    rows, columns = world.tokenizer_grid
-    frames = world.context_frames
-    lines = [
-        f"preset {name}: {world.width}x{world.height} at {world.fps:g} frames/s, {frames} frames of memory, "
-        f"{world.num_actions} latent actions",
-        f"tokens: {rows} x {columns} = {world.tokens_per_frame:,} a frame, {frames * world.tokens_per_frame:,} a clip",
-        "",
-        "parameters",
-    ]
-    lines += [
-        f"  {part.replace('_', ' '):<15}{_short(count):>8}{_printed(name, part)}" for part, count in parts.items()
-    ]
-    playing = parts["tokenizer"] + parts["dynamics"]
-    lines += [
-        f"  {'in all':<15}{_short(sum(parts.values())):>8}{_printed(name, '')}",
-        f"  {'to play':<15}{_short(playing):>8}, {_size(2 * playing)} as a file (fp16), {_size(4 * playing)} in memory",
-        "",
-        f"memory in training for weights, gradients and AdamW in fp32 ({TRAINING_BYTES} bytes a parameter), to which",
-        "the activations come, which grow with the batch and are not counted here",
-    ]
-    if config.init_from is None:
-        size = _size(TRAINING_BYTES * parts["tokenizer"])
-        lines.append(f"  tokenizer stage   {size:>9}   {_stage(config.tokenizer, frames)}")
-    lines.append(f"  world stage       {_size(_world_bytes(parts)):>9}   {_stage(config.dynamics, frames)}")
-    return "\n".join(lines)
-
-
-def print_plan(name: str) -> None:
-    """Prints `format_plan`."""
-    print(format_plan(name))
-
-
-def _world_bytes(parts: dict[str, int]) -> int:
-    """Latent action model and dynamics are trained; the tokenizer only lies beside them."""
+def _dynamics_stage_bytes(parts: dict[str, int]) -> int:
+    """Return the bytes of the dynamics stage, which trains all parts but the tokenizer."""
     return TRAINING_BYTES * (parts["latent_action"] + parts["dynamics"]) + 4 * parts["tokenizer"]
 
 
-def _printed(preset: str, part: str) -> str:
-    """What the paper says to that count, if anything."""
-    general = {"tokenizer": "tokenizer", "latent_action": "latent action model"}
-    name = general.get(part, preset) if preset.startswith("genie-") else preset
+def _paper_count(preset: str, part: str) -> str:
+    """Return a remark with the paper's parameter count, where it prints one."""
+    of_all_presets = {"tokenizer": "tokenizer", "latent_action": "latent action model"}
+    name = of_all_presets.get(part, preset) if preset.startswith("genie-") else preset
     if name not in PAPER_PARAMETERS:
         return ""
     parts, count = PAPER_PARAMETERS[name]
     matches = parts == (part,) or (part == "" and len(parts) > 1)
-    return f"   (the paper prints {_short(count)})" if matches else ""
+    return f"   (paper: {_short(count)})" if matches else ""
 
 
 def _stage(stage: StageConfig, frames: int) -> str:

@@ -1,106 +1,103 @@
-"""`djinn sample`: a picture and a list of actions make a video."""
+"""Generate a video from a prompt image and a list of actions."""
 
 from __future__ import annotations
 
-import re
+import sys
 from pathlib import Path
 
 import numpy as np
-import torch
+from jaxtyping import UInt8
 from tqdm import tqdm
 
-from djinn.config import adjust, check_fps
+from djinn.atomic import check_writable_file
+from djinn.config import SamplerConfig, adjust, check_fps
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.images import read_image
+from djinn.models.action_syntax import parse_actions
 from djinn.models.world import World
 
-MOST_FRAMES = 100_000
+FORMATS = (".mp4", ".gif", ".png")
 
 
 def sample(
     world: str | Path,
-    image: Path,
     actions: str,
     out: Path,
     *,
-    seed: int = 0,
-    steps: int | None = None,
-    temperature: float | None = None,
-    fps: float | None = None,
-    device: str | None = None,
+    image: Path | None,
+    prompt: int | None,
+    seed: int | None,
+    steps: int | None,
+    temperature: float | None,
+    fps: float | None,
+    device: str | None,
 ) -> None:
-    """Plays a world through a list of actions and writes the video.
+    """Generate a video and write it.
 
     Args:
-        world: a world folder, a run folder, or the name of a shipped world.
-        image: picture to start from.
-        actions: as of `parse_actions`.
-        out: video file: `.mp4`, `.gif` or `.png`.
-        seed: of everything random.
-        steps: MaskGIT steps a frame; the world's own by default.
-        temperature: of the token draw; the world's own by default.
-        fps: frames a second of the video; the world's own by default.
-        device: where to compute; CUDA where there is one, by default.
+        world: World folder, run folder, or name of a shipped world.
+        actions: List of actions in the syntax of `parse_actions`, one per generated frame.
+        out: Video file: `.mp4`, `.gif`, or `.png` for all frames side by side.
+        image: Image file to start from; None starts from one of the world's prompts.
+        prompt: Number of the world's prompt; None is the first one.
+        seed: Seed of the draws; None is 0.
+        steps: MaskGIT steps per frame; None is the world's own setting.
+        temperature: Temperature of the token draws; None is the world's own setting.
+        fps: Frames per second of the video; None is the world's own speed.
+        device: Device to compute on; None is the GPU if there is one.
 
     Raises:
-        UserError: the world, the picture or an action is not what it should be, or the video cannot be written.
+        UserError: The world, the image or an action is invalid, or the video cannot be written.
     """
     from djinn.data.video import write_video
 
-    chosen = parse_actions(actions)
-    if out.suffix.lower() not in (".mp4", ".gif", ".png"):
-        raise UserError(f"cannot write video to {out}: name a file that ends in .mp4, .gif or .png")
-    if fps is not None:
-        check_fps(fps)
-    if out.is_dir():
-        raise UserError(f"{out} is a folder: give --out the name of a file")
-    if out.resolve() == image.resolve():
-        raise UserError(f"{out} is the picture to start from: give --out another name")
-    loaded = World.from_pretrained(world, check_device(device))
-    loaded.check_actions(torch.tensor(chosen))
-    prompt = read_image(image, (loaded.config.height, loaded.config.width))
-    session = Session(loaded, prompt, sampler=adjust(loaded.config.sampler, steps, temperature), seed=seed)
+    _check_options(out, image, prompt, fps)
+    loaded = World.from_pretrained(world, device)
+    codes = parse_actions(actions, loaded.action_names)
+    sampler = adjust(loaded.config.sampler, steps, temperature)
+    start = _start_frame(loaded, image, prompt)
+    _print_notes(loaded, sampler, seed)
+    session = Session(loaded, start, sampler=sampler, seed=seed or 0, undo_depth=0)
     frames = [session.frame[0]]
-    for action in tqdm(chosen, desc="sampling", unit=" frames", leave=False):
-        frames.append(session.step(action)[0])
+    for code in tqdm(codes, desc="sampling", unit=" frames", leave=False):
+        frames.append(session.step(code)[0])
     write_video(out, np.stack(frames), fps or loaded.config.fps)
     print(f"wrote {len(frames)} frames to {out}")
 
 
-def parse_actions(text: str) -> list[int]:
-    """Reads actions such as `0,0,3x10,2`, where `3x10` stands for ten times action 3.
-
-    Raises:
-        UserError: it is not such a list.
-    """
-    actions: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:x(\d{1,9}))?\s*", part)
-        if not match:
-            raise UserError(
-                f"actions must be numbers with commas between, for instance 0,0,3,3 or 0x5,3x10, got '{text}'"
-            )
-        if len(actions) + int(match[2] or 1) > MOST_FRAMES:
-            raise UserError(f"at most {MOST_FRAMES:,} frames can be sampled in one go: give fewer actions")
-        actions += [int(match[1])] * int(match[2] or 1)
-    return actions
+def _check_options(out: Path, image: Path | None, prompt: int | None, fps: float | None) -> None:
+    """Refuse what can be refused before the world is loaded."""
+    if image is not None and prompt is not None:
+        raise UserError("--image and --prompt are two ways to choose the first frame: give one of them")
+    if out.suffix.lower() not in FORMATS:
+        raise UserError(f"cannot write video to {out}: give a file name that ends in {', '.join(FORMATS)}")
+    if image is not None and out.resolve() == image.resolve():
+        raise UserError(f"{out} is the image to start from: give --out another name")
+    if fps is not None:
+        check_fps(fps)
+    check_writable_file(out)
 
 
-def check_device(name: str | None) -> str | None:
-    """Returns the name of a device that is there.
+def _start_frame(world: World, image: Path | None, prompt: int | None) -> UInt8[np.ndarray, "h w 3"]:
+    if image is not None:
+        return read_image(image, (world.config.height, world.config.width))
+    if not world.prompts:
+        raise UserError("this world has no prompt images: give an image to start from with --image")
+    number = prompt or 0
+    if not 0 <= number < len(world.prompts):
+        raise UserError(f"prompt {number} is out of range: this world has {len(world.prompts)}, numbered from 0")
+    return world.prompts[number]
 
-    Raises:
-        UserError: there is no such device on this machine.
-    """
-    if name is None:
-        return None
-    try:
-        kind = torch.device(name)
-        there = kind.type == "cpu" or torch.zeros(1, device=kind).item() == 0  # the device "meta" has no values
-    except (RuntimeError, AssertionError):
-        there = False
-    if not there:
-        has = "cpu and cuda" if torch.cuda.is_available() else "cpu only"
-        raise UserError(f"no device '{name}' on this machine: torch sees {has}")
-    return name
+
+def _print_notes(world: World, sampler: SamplerConfig, seed: int | None) -> None:
+    """Print what the user might not expect of the video."""
+    summary = world.training_summary
+    if summary is not None and summary.controllability in ("none", "weak"):
+        print(f"note: {summary.describe()}", file=sys.stderr)
+    if seed is not None and sampler.is_deterministic:
+        print(
+            f"note: --seed {seed} has no effect, since this world is sampled greedily (temperature 0): pass for "
+            "example --temperature 1 to draw tokens at random",
+            file=sys.stderr,
+        )

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from djinn.actions.labels import ActionLabel
-from djinn.actions.name_world import keep_own, name_run, run
+from djinn.actions.name_world import keep_own, run
 from djinn.actions.naming import (
     Evidence,
     assign_keys,
@@ -243,29 +243,6 @@ def test_what_cannot_be_named_is_one_sentence(folder, data, tmp_path, make_world
         writer.add_episode(np.zeros((9, 8, 8, 3), np.uint8), source="a", split="val")
     with pytest.raises(UserError, match="8x8"):
         run(str(folder), tmp_path / "other")
-
-
-def test_naming_at_the_end_of_training(folder, data, capsys, monkeypatch):
-    unclear = [proposed(i, f"action {i}", [], "") for i in range(5)]
-    for proposals, said in (
-        (unclear, "keep their numbers"),
-        ([proposed(0, "up", [], ""), *unclear[1:]], "do: up, action 1"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setattr("djinn.actions.name_world.name_actions", lambda *_, result=proposals: result)
-            (folder / "actions.yaml").unlink()
-            name_run(folder.parent, data.path)
-        assert said in capsys.readouterr().out
-        assert read_actions(folder, 5) == proposals
-    name_run(folder.parent, data.path)
-    assert capsys.readouterr().out == ""  # they have names now
-    (folder / "actions.yaml").unlink()
-    name_run(folder.parent, folder)
-    told = capsys.readouterr()
-    assert told.out == "" and len(told.err.strip().splitlines()) == 1 and "not a data set" in told.err
-    monkeypatch.setenv("RANK", "1")
-    name_run(folder.parent, data.path)
-    assert not (folder / "actions.yaml").exists()
 
 
 def test_names_do_not_depend_on_the_machine_s_draws(folder, data):

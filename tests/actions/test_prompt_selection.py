@@ -3,12 +3,9 @@
 import numpy as np
 import pytest
 
-from djinn.actions import prompt_selection as gallery
-from djinn.actions.prompt_selection import choose_for_run, most_responsive
-from djinn.data.writer import DatasetWriter
+from djinn.actions.prompt_selection import most_responsive
 from djinn.evaluate import action_effects as effects
-from djinn.models.action_names import ActionName, read_actions, save_actions
-from djinn.models.world import World
+from djinn.models.action_names import ActionName
 from moving import Scroller, ScrollerSession, prompts
 
 WALKS = [ActionName(0, "right", ("ArrowRight",)), ActionName(1, "left", ("ArrowLeft",)), ActionName(2, "stay")]
@@ -43,24 +40,3 @@ def test_without_keys_that_lead_anywhere_there_is_nothing_to_choose_by(monkeypat
     monkeypatch.setattr(effects, "Session", ScrollerSession)
     world = Scroller([(2, 0), (-2, 0), (0, 0)])
     assert most_responsive(world, prompts()[:, 0], actions, progress=False) is None
-
-
-def test_a_run_gets_pictures_of_its_own_data(make_world, tmp_path, monkeypatch, capsys):
-    world = make_world()
-    world.prompts = [np.zeros((12, 10, 3), np.uint8)]
-    folder = tmp_path / "run" / "world"
-    world.save_pretrained(folder, dtype="fp32")
-    actions = [ActionName(0, "hop", ("ArrowUp",)), *(ActionName(i, f"action {i}") for i in range(1, 5))]
-    save_actions(folder, actions)
-    with DatasetWriter(tmp_path / "data", height=12, width=10, fps=10) as writer:
-        for i, split in enumerate(("train", "val")):
-            writer.add_episode(np.full((9, 12, 10, 3), 50 * (i + 1), np.uint8), source=split, split=split)
-    monkeypatch.setattr(gallery, "most_responsive", lambda world, pictures, actions: list(pictures[:2]))
-    choose_for_run(tmp_path / "run", tmp_path / "data")
-    again = World.from_pretrained(folder, "cpu")
-    assert [int(prompt.mean()) for prompt in again.prompts] == [100, 100]  # of what was held out
-    assert read_actions(folder, 5) == actions
-    choose_for_run(tmp_path / "run", tmp_path / "nowhere")
-    told = capsys.readouterr().err.strip().splitlines()
-    assert len(told) == 1 and "were not chosen anew" in told[0]
-    assert len(World.from_pretrained(folder, "cpu").prompts) == 2

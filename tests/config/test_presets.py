@@ -69,7 +69,7 @@ def test_unknown_preset_names_the_others(name, words):
 def test_plan_says_what_it_takes(name):
     text = format_plan(name)
     assert f"preset {name}" in text
-    assert ("the paper prints 10.1B" in text) == (name == "genie-10.1b")
+    assert ("(paper: 10.1B)" in text) == (name == "genie-10.1b")
 
 
 def test_plan_leaves_out_a_stage_that_does_not_run():

@@ -67,5 +67,5 @@ def test_single_action():
 
 
 def test_unnamed_actions_are_not_listed():
-    with pytest.raises(UserError, match="this world has 3 actions, 0 to 2$"):
+    with pytest.raises(UserError, match=r"this world has 3 actions, 0 to 2$"):
         parse_actions("x", ["action 0", "action 1", "action 2"])

@@ -7,15 +7,17 @@ import pytest
 import torch
 from training_world import SIZE, episode, write_dataset
 
-from djinn.cli.train import read_train, resolve_train
+from djinn.cli.train import parse_train
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml
+from djinn.data.dataset import Dataset
 from djinn.data.loader import LoaderBatch
 from djinn.generate import Session
 from djinn.models import World
 from djinn.train import run
 from djinn.train.checkpointer import checkpoint_path, load_checkpoint
 from djinn.train.loggers import read_metrics
+from djinn.train.resolve import resolve_config
 from djinn.train.trainer import Trainer
 
 SMALL = (
@@ -47,8 +49,8 @@ def test_a_variant_is_trained_continued_and_played(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def train(out: Path) -> None:
-        options, config, given = read_train([str(data), "--out", str(out), *SMALL.split(), *VARIANTS[variant]])
-        run.train(data, out, resolve_train(options, config, given, (SIZE, SIZE), 10))
+        options, config, given = parse_train([str(data), "--out", str(out), *SMALL.split(), *VARIANTS[variant]])
+        run.train(data, out, resolve_config(config, Dataset.open(data), given=given, steps=options.steps))
 
     def step_or_die(trainer: Trainer, batch: LoaderBatch) -> None:
         if trainer.stage.name == "world" and trainer.step == 3:

@@ -1,19 +1,17 @@
-"""`djinn name`, and the naming at the end of `djinn train`."""
+"""`djinn name`."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from djinn.actions.naming import gather, name_actions, propose_names
+from djinn.actions.naming import gather, propose_names
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import Effects
 from djinn.evaluate.controllability import CodeTable
-from djinn.models.action_names import ActionName, default_name, proposed, read_actions, save_actions
+from djinn.models.action_names import ActionName, proposed, read_actions, save_actions
 from djinn.models.world import World
 from djinn.models.world_folder import find_world
 from djinn.report.text_report import aligned
@@ -56,48 +54,6 @@ def run(
     if own:
         print(f"{own} of the names were chosen by a person and stay: --force replaces them")
     return actions
-
-
-def name_run(run: Path, dataset: Path, start: str | None = None) -> None:
-    """Names the actions of a run's world after training, unless all of them have been named already.
-
-    A world that went on from another one keeps that one's names, and people are told how to have them made anew.
-
-    What goes wrong here is one line on stderr: the world is trained and saved.
-
-    Args:
-        run: the run folder.
-        dataset: the data set that it was trained on.
-        start: the world that training started from.
-    """
-    if not is_first_process():
-        return
-    if start is not None:
-        print(f"the actions have the names of {start}; where they no longer hold: djinn name {run} {dataset}")
-        return
-    try:
-        folder = find_world(run)
-        world = World.from_pretrained(folder)
-        before = read_actions(folder, world.num_actions)
-        if all(action.own or action.proposal is not None for action in before):
-            return
-        actions = keep_own(before, name_actions(world, Dataset.open(dataset)))
-        save_actions(folder, actions)
-    except Exception as error:
-        print(f"the actions have no names yet ({error}): djinn name {run} {dataset} tries again", file=sys.stderr)
-        return
-    if all(action.name == default_name(action.code) for action in actions):
-        print("nothing that the actions do is clear enough for a name yet: they keep their numbers")
-        return
-    names = ", ".join(action.name for action in actions)
-    print(
-        f"names by what the actions do: {names}; djinn name {run} {dataset} tells why, djinn play lets you change them"
-    )
-
-
-def is_first_process() -> bool:
-    """Whether this is the one of several processes that trained which writes."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> list[ActionName]:

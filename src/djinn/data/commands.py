@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from djinn.atomic import check_writable_file
 from djinn.data.dataset import SPLITS, Dataset
 from djinn.errors import UserError
 
@@ -99,6 +100,8 @@ def info(path: str | Path, *, picture: str | Path | None = None) -> None:
     Raises:
         UserError: there is no whole data set at `path`, or the picture cannot be written.
     """
+    if picture is not None:
+        check_writable_file(picture)
     dataset = Dataset.open(path)
     print(summary(dataset))
     if picture is not None:

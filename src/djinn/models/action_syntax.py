@@ -58,7 +58,7 @@ def action_code(text: str, names: Sequence[str]) -> int:
 def _parse_entry(entry: str, names: Sequence[str]) -> tuple[int, int]:
     """Return the code and the count of one entry of a list."""
     if not entry:
-        raise UserError(f"an entry of the action list is empty: write for example 0*10,1,1")
+        raise UserError("an entry of the action list is empty: write for example 0*10,1,1")
     code = _find(entry, names)  # the whole entry first, since a name may contain '*'
     if code is not None:
         return code, 1
@@ -68,7 +68,7 @@ def _parse_entry(entry: str, names: Sequence[str]) -> tuple[int, int]:
         if not re.fullmatch(r"0*[1-9][0-9]{0,8}", count):
             raise UserError(f"the count in '{entry}' must be an integer of 1 or more, for example '{action}*5'")
         return code, int(count)
-    repeated = re.fullmatch(r"(.*\S)\s*[x×]\s*(\d+)", entry)
+    repeated = re.fullmatch(r"(.*\S)\s*x\s*(\d+)", entry)
     if repeated and _find(repeated[1], names) is not None:
         raise UserError(
             f"'{entry}' is not an action: to repeat action {repeated[1]}, write {repeated[1]}*{repeated[2]}"

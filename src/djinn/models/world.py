@@ -14,6 +14,7 @@ from djinn import images
 from djinn.config import WorldConfig
 from djinn.config.yaml import load_yaml
 from djinn.errors import UserError
+from djinn.models.device import select_device
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel
 from djinn.models.serialization import load_world, save_world
@@ -63,6 +64,7 @@ class World(nn.Module):
         Raises:
             UserError: there is no world, or its files do not belong together; the message names the file and the key.
         """
+        device = select_device(device)
         folder = find_world(path_or_name)
         config = load_yaml(WorldConfig, folder / "config.yaml")
         has_latent_action = (folder / LATENT_ACTION_FILE).is_file()
@@ -72,7 +74,7 @@ class World(nn.Module):
             reason = str(error).splitlines()[0][:200] if str(error) else "out of memory"
             raise UserError(f"cannot build a world of the sizes in {folder / 'config.yaml'}: {reason}") from None
         load_world(world, folder)
-        return world.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        return world.to(device).eval()
 
     def save_pretrained(self, folder: str | Path, dtype: str = "fp16") -> None:
         """Writes the world folder: `config.yaml`, `model.safetensors`, `actions.yaml`, and the latent action model beside.

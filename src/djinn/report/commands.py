@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.config import adjust
 from djinn.data.dataset import Dataset
 from djinn.diagnose.verdict import diagnose, format_diagnosis
-from djinn.errors import UserError
 from djinn.evaluate.clips import pick_split
+from djinn.models.device import select_device
 from djinn.models.world import World
 from djinn.report.evaluation import evaluate, write_json
 from djinn.report.text_report import print_report
@@ -67,12 +68,13 @@ def run(
         UserError: world or data set are missing or do not match, a file cannot be written, or `shown` is given without
             `report`.
     """
+    place = select_device(device)
     if json is not None:
-        make_room(json)
+        check_writable_file(json)
     if report is not None:
-        make_folder(report)
+        check_writable_folder(report)
     data = Dataset.open(dataset)
-    loaded = World.from_pretrained(world, device)
+    loaded = World.from_pretrained(world, place)
     figures = evaluate(
         loaded,
         data,
@@ -128,36 +130,14 @@ def run_diagnose(
     Raises:
         UserError: world or data set are missing or do not match, or the file cannot be written.
     """
+    place = select_device(device)
     if json is not None:
-        make_room(json)
+        check_writable_file(json)
     data = Dataset.open(dataset)
-    loaded = World.from_pretrained(world, device)
+    loaded = World.from_pretrained(world, place)
     diagnosis = diagnose(loaded, data, split=pick_split(data, split), clips=clips, seed=seed, batch=batch)
     diagnosis["protocol"]["world"] = world
     print(format_diagnosis(diagnosis))
     if json is not None:
         write_json(json, diagnosis)
     return diagnosis
-
-
-def make_room(file: Path) -> None:
-    """Makes the folder that a file goes into, before the long part and not after it.
-
-    Raises:
-        UserError: it cannot be made, or there is a folder where the file is to be.
-    """
-    if file.is_dir():
-        raise UserError(f"{file} is a folder: name a file to write to")
-    make_folder(file.parent)
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder to write to, before the long part and not after it.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror or error}") from None

@@ -39,6 +39,7 @@ def train(
     stage: StageName = "all",
     *,
     device: torch.device | str | None = None,
+    announce: Callable[[str], None] = lambda stage: None,
 ) -> dict[str, float]:
     """Trains a world on a data set, into a run folder that can be played from while the world stage goes on.
 
@@ -51,6 +52,7 @@ def train(
         config: sizes and settings; `djinn.config.with_limits` limits a whole run.
         stage: both stages, or one of them.
         device: where to train; this rank's GPU if there is one, by default.
+        announce: called with the name of each stage before it begins.
 
     Returns:
         The figures of the last evaluation of the last stage that was asked for.
@@ -77,8 +79,10 @@ def train(
                 start = None if config.init_from is None else _start(config)
                 job = TrainingRun(out, dataset, config, clips, val, place, ranks, metrics, start)
                 if stage != "world" and start is None:
+                    announce("tokenizer")
                     job.train_tokenizer(alone=stage == "tokenizer")
                 if stage != "tokenizer":
+                    announce("world")
                     job.train_world()
             finally:
                 metrics.close()

@@ -11,9 +11,7 @@ from jaxtyping import UInt8
 from djinn.image_grid import GridRow, draw_grid, save_png
 
 
-def save_grid(
-    folder: Path, stage: str, step: int, clips: Sequence[Mapping[str, UInt8[np.ndarray, "t h w 3"]]]
-) -> Path:
+def save_grid(folder: Path, stage: str, step: int, clips: Sequence[Mapping[str, UInt8[np.ndarray, "t h w 3"]]]) -> Path:
     """Write `RUN/pictures/STAGE-STEP.png` and the same image as `STAGE-latest.png`.
 
     Args:

@@ -1,0 +1,44 @@
+"""`djinn diagnose`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from djinn.cli.parsing import DatasetFolder, Split, WorldName, parse
+
+
+@dataclass(frozen=True)
+class DiagnoseOptions:
+    """Find out whether a world is playable, and what to change if it is not.
+
+    For example:
+        djinn diagnose runs/mine data/mine --json diagnosis.json
+
+    The result is one verdict, the measurements behind it, and a recommendation.
+    """
+
+    world: WorldName
+    """World folder, run folder, or name of a shipped world."""
+    dataset: DatasetFolder
+    """Data set with frames of the world's size."""
+    json: Path | None = None
+    """Write the verdict and all measurements to this file."""
+    split: Split | None = None
+    """Split to measure on. The default is test, or val if the data set has no test split."""
+    clips: int = 64
+    """Number of clips, at least 16."""
+    seed: int = 0
+    """Seed of the choice of clips and of the draws."""
+    batch: int = 16
+    """Clips per batch."""
+    device: str | None = None
+    """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
+
+
+def main(args: list[str]) -> None:
+    """Run `djinn diagnose`."""
+    options = parse(DiagnoseOptions, args, "djinn diagnose")
+    from djinn.report.commands import run_diagnose
+
+    run_diagnose(**vars(options))

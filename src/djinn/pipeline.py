@@ -1,0 +1,84 @@
+"""From a data set to a playable world: train the stages, name the actions, choose prompt images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Literal
+
+from djinn.actions.after_training import after_training, is_first_process
+from djinn.atomic import check_writable_folder
+from djinn.config import TrainConfig
+from djinn.data.dataset import Dataset
+from djinn.models.world_folder import WEIGHTS
+from djinn.train.resolve import resolve_config
+from djinn.train.run import train
+
+STAGES = {
+    "tokenizer": "training the tokenizer",
+    "world": "training the latent action model and the dynamics",
+    "names": "naming the actions",
+    "prompts": "choosing prompt images",
+}
+"""All stages in order, with what is printed when each begins."""
+
+
+def train_and_name(
+    dataset: Path,
+    out: Path,
+    config: TrainConfig,
+    *,
+    given: Collection[str] = (),
+    stage: Literal["all", "tokenizer", "world"] = "all",
+    minutes: float | None = None,
+    steps: int | None = None,
+) -> None:
+    """Train a world on a data set and prepare it for play, announcing each stage on stderr.
+
+    Args:
+        dataset: Folder of the data set.
+        out: Run folder.
+        config: Preset with the settings that were given.
+        given: Names of the settings that were given (see `resolve_config`).
+        stage: Stage to train; with `tokenizer`, no world is exported and nothing follows.
+        minutes: Training time of the whole run.
+        steps: Optimizer steps of each stage.
+
+    Raises:
+        UserError: The data set, the run folder and the settings do not fit together.
+        Stopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
+    """
+    data = Dataset.open(dataset)
+    config = resolve_config(config, data, given=given, stage=stage, minutes=minutes, steps=steps)
+    check_writable_folder(out)
+    announce = stage_announcer(stages_of(config, stage))
+    before = _last_export(out)
+    train(dataset, out, config, stage=stage, announce=announce)
+    if stage != "tokenizer":
+        exported = _last_export(out) != before
+        after_training(out, dataset, init_from=config.init_from, exported=exported, announce=announce)
+
+
+def stages_of(config: TrainConfig, stage: Literal["all", "tokenizer", "world"]) -> list[str]:
+    """Return the stages of `STAGES` that a run goes through."""
+    if stage == "tokenizer":
+        return ["tokenizer"]
+    skipped = {"tokenizer", "names"} if config.init_from is not None else {"tokenizer"} if stage == "world" else set()
+    return [name for name in STAGES if name not in skipped]
+
+
+def stage_announcer(stages: list[str]) -> Callable[[str], None]:
+    """Return a function that prints a stage with its number, for example `2/4 training ...`."""
+
+    def announce(name: str) -> None:
+        if is_first_process():
+            print(f"{stages.index(name) + 1}/{len(stages)} {STAGES[name]}", file=sys.stderr, flush=True)
+
+    return announce
+
+
+def _last_export(run: Path) -> float | None:
+    """Return when the world of a run was last written, None if it was not."""
+    file = run / "world" / WEIGHTS[0]
+    return file.stat().st_mtime if file.is_file() else None

@@ -1,0 +1,105 @@
+"""`--help` of the program and of each verb."""
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+from djinn.cli import VERBS, main, verb_module
+
+
+def help_text(capsys: pytest.CaptureFixture, *args: str) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 0
+    return capsys.readouterr().out
+
+
+def options_of(verb: str) -> type:
+    """Return the options dataclass of a verb."""
+    members = vars(verb_module(verb)).values()
+    (found,) = [m for m in members if inspect.isclass(m) and re.fullmatch(r"[A-Z]\w*Options", m.__name__)]
+    return found
+
+
+def test_help_lists_every_verb_and_imports_neither_torch_nor_tyro():
+    code = (
+        "import sys; from djinn.cli import main; main(['--help']); sys.exit(bool({'torch', 'tyro'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    for verb, text in VERBS.items():
+        assert f"  {verb} " in result.stdout
+        assert text in result.stdout
+
+
+def test_help_of_a_verb_does_not_import_torch():
+    code = "import sys; from djinn.cli import verb_module; verb_module(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    for verb in VERBS:
+        assert subprocess.run([sys.executable, "-c", code, verb], timeout=60).returncode == 0, verb
+
+
+def test_import_of_djinn_is_light():
+    code = "import sys, djinn; sys.exit(bool({'torch', 'numpy', 'yaml', 'tyro'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_training_play_and_evaluation_need_no_video_library():
+    modules = "djinn.pipeline, djinn.generate, djinn.report.commands, djinn.benchmark"
+    subprocess.run([sys.executable, "-c", f"import sys; sys.modules['av'] = None; import {modules}"], check=True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture):
+    text = help_text(capsys, *verb.split(), "--help")
+    assert text.startswith(f"usage: djinn {verb}")
+    assert "None" not in text
+    examples = text.partition("For example:")[2]
+    assert f"djinn {verb} " in examples
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_a_help_text(verb: str):
+    options = options_of(verb)
+    assert dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen
+    source = inspect.getsource(options)
+    for field in dataclasses.fields(options):
+        assert re.search(rf'^    {field.name}: .*\n    """\w|^    {field.name}: .*help=', source, re.MULTILINE), field
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("data import", "--out --size --fps --levels --frames --mode --policy"),
+        ("train", "--preset --out --stage --minutes --steps"),
+        ("sample", "--image --prompt --actions --out --seed"),
+        ("play", "--host --port --no-browser"),
+        ("eval", "--json --report --long --shown"),
+        ("bench", "--json --no-train"),
+    ],
+)
+def test_documented_options_exist(verb: str, options: str, capsys: pytest.CaptureFixture):
+    text = help_text(capsys, *verb.split(), "--help")
+    assert [option for option in options.split() if option not in text] == []
+
+
+def test_help_config_lists_every_setting_of_the_preset(capsys: pytest.CaptureFixture):
+    text = help_text(capsys, "train", "--preset", "genie-10.1b", "--help-config")
+    assert "--world.dynamics.transformer.blocks" in text
+    assert "(default: 5120)" in text
+
+
+def test_defaults_that_help_texts_state(capsys: pytest.CaptureFixture):
+    from djinn.report.evaluation import DRIFT_FRAMES, SHOWN
+
+    text = " ".join(help_text(capsys, "eval", "--help").replace("│", " ").split())
+    assert f"spread over the sources of the data set. The default is {SHOWN}." in text
+    assert f"The default is {DRIFT_FRAMES} with --report" in text
+
+
+def test_version(capsys: pytest.CaptureFixture):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("djinn 0.")
