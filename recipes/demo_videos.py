@@ -1,10 +1,10 @@
-"""Makes the videos of `assets/coinrun-videos`, from which `make demo` learns.
+"""Generate the videos in `assets/coinrun-videos`, the training data of `make demo`.
 
     python recipes/demo_videos.py assets/coinrun-videos
 
-Each file is one attempt at one level of easy CoinRun, 64x64 at 10 frames/s, without labels; the levels are none of those
-that the world that comes with Djinn was trained or measured on. The same command makes the same pictures again. It needs
-the extra `coinrun`.
+Each file is one attempt at one level of easy CoinRun, 64x64 pixels at 10 frames per second, with no
+labels. The levels were not used to train or evaluate the shipped world. The output is
+deterministic. Requires the extra `coinrun`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FIRST_LEVEL = 20_000
 
 
 def main() -> None:
-    """Plays levels as people do, some turning round at walls and some jumping there, and keeps the longest attempt at each."""
-    parser = argparse.ArgumentParser(description="Make the demo's videos of CoinRun.")
+    """Play levels with the policy `keyboard-mix` and save the longest attempt at each level."""
+    parser = argparse.ArgumentParser(description="Generate the videos of the demo.")
     parser.add_argument("out", type=Path, help="folder for the mp4 files")
-    parser.add_argument("--levels", type=int, default=100, help="levels to play, one file each")
+    parser.add_argument("--levels", type=int, default=100, help="number of levels, one file each (%(default)s)")
     arguments = parser.parse_args()
     game = CoinRun(mode="easy", policy="keyboard-mix")
     for number in tqdm(range(arguments.levels), unit=" levels"):

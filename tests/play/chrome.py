@@ -1,4 +1,4 @@
-"""A headless Chromium that tests drive through the DevTools protocol, with nothing but the `websockets` package."""
+"""Headless Chromium, driven through the DevTools protocol over the `websockets` package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Esca
 
 
 class Tab:
-    """One page."""
+    """One tab of the browser."""
 
     def __init__(self, address: str) -> None:
         self.socket = connect(address, max_size=None, compression=None).__enter__()
@@ -47,6 +47,7 @@ class Tab:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the DevTools protocol and return its result."""
         self.count += 1
         self.socket.send(json.dumps({"id": self.count, "method": method, "params": parameters}))
         while True:
@@ -57,16 +58,17 @@ class Tab:
             self.events.append(message)
 
     def js(self, expression: str) -> Any:
+        """Evaluate a JavaScript expression and return its value."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 20) -> Any:
-        """Waits until a JavaScript expression is true, and returns its value."""
+        """Wait until a JavaScript expression is true, and return its value."""
         until = time.monotonic() + seconds
         while not (value := self.js(expression)):
             assert time.monotonic() < until, (
-                f"still not true: {expression}; page says {self.js('document.body.innerText')}"
+                f"not true in time: {expression}; text of the page: {self.js('document.body.innerText')}"
             )
             time.sleep(0.03)
         return value
@@ -86,7 +88,7 @@ class Tab:
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def key(self, kind: str, key: str) -> None:
-        """A real key event: `down` or `up`."""
+        """Send a key event, `down` or `up`."""
         code = f"Digit{key}" if key.isdigit() else f"Key{key.upper()}" if len(key) == 1 else key
         number = KEYS.get(key) or ord(key[0].upper())
         kinds = {"down": "rawKeyDown", "up": "keyUp"}
@@ -105,8 +107,8 @@ class Tab:
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
-    def complaints(self) -> list[str]:
-        """What the console and the content security policy complained about."""
+    def errors(self) -> list[str]:
+        """Return exceptions, console errors and violations of the content security policy."""
         self.js("1")
         found = []
         for event in self.events:
@@ -125,7 +127,7 @@ class Tab:
 
 
 class Browser:
-    """A running Chromium."""
+    """A running Chromium process."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -138,7 +140,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Starts a headless Chromium with an empty profile, and ends it."""
+    """Run a headless Chromium with an empty profile."""
     assert PATH is not None
     with tempfile.TemporaryDirectory(prefix="djinn-chromium-", ignore_cleanup_errors=True) as profile:
         command = [PATH, *FLAGS, f"--user-data-dir={profile}", "about:blank"]

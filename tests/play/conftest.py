@@ -1,4 +1,4 @@
-"""A real server process with a real, very small, untrained world; a real Chromium; a player without a page."""
+"""Fixtures: a server process with a small untrained world, Chromium, a websocket client."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 
 from djinn.models.world import World, build
 
-if TYPE_CHECKING:  # these two skip where the extra `play` is missing, which a conftest must not do
+if TYPE_CHECKING:  # these modules skip the tests without the extra `play`; a conftest must not
     from chrome import Browser, Tab
-    from playing import Client
+    from play_helpers import Client
 
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """An untrained world whose actions matter and whose codes look different."""
-    from playing import CONFIG
+    """An untrained world whose frames depend on the actions."""
+    from play_helpers import CONFIG
 
     torch.manual_seed(0)
     world = build(CONFIG).eval()
@@ -35,14 +35,14 @@ def world() -> World:
 
 @pytest.fixture(scope="session")
 def prompts() -> list[np.ndarray]:
-    """Two pictures to start from."""
+    """Two prompts."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(2)]
 
 
 @pytest.fixture(scope="session")
 def world_folder(world: World, prompts: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That world, saved, with its prompts."""
+    """Folder of the world, with its prompts."""
     folder = tmp_path_factory.mktemp("worlds") / "tiny-world"
     world.save_pretrained(folder, dtype="fp32")
     (folder / "prompts").mkdir()
@@ -53,8 +53,8 @@ def world_folder(world: World, prompts: list[np.ndarray], tmp_path_factory: pyte
 
 @pytest.fixture(scope="session")
 def server(world_folder: Path) -> Iterator[str]:
-    """Address of a running server, `127.0.0.1:PORT`."""
-    from playing import start
+    """Address of a running server process, `127.0.0.1:PORT`."""
+    from play_helpers import start
 
     process = start(world_folder, 0)
     assert process.stdout is not None and process.stderr is not None
@@ -80,7 +80,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
-    """An empty page."""
+    """An empty tab."""
     tab = browser.tab()
     tab.size(1280, 800)
     yield tab
@@ -89,8 +89,8 @@ def tab(browser: Browser) -> Iterator[Tab]:
 
 @pytest.fixture
 def join() -> Iterator[Callable[..., Client]]:
-    """Lets players join a server, past their first frame; they leave at the end."""
-    from playing import Client
+    """Function that connects a client to a server and receives its first frame."""
+    from play_helpers import Client
 
     clients: list[Client] = []
 

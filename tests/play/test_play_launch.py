@@ -1,4 +1,4 @@
-"""Starting the server: what can go wrong is told in one sentence, before anything heavy is loaded."""
+"""Start of the server: errors are reported before anything large is loaded."""
 
 import json
 import os
@@ -8,24 +8,25 @@ import subprocess
 import sys
 
 import pytest
-from playing import ask, connect_as, start
+from play_helpers import connect_as, request, start
 from websockets.exceptions import InvalidStatus
 
 from djinn.errors import UserError
-from djinn.play.launch import _hosts, serve
+from djinn.models.training_summary import TrainingSummary
+from djinn.play.launch import _accepted_hosts, serve, world_name
 from djinn.play.security import is_loopback
 
 
-def test_a_port_in_use_is_told_before_the_world_is_looked_for() -> None:
+def test_port_in_use_is_reported_before_world_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            UserError, match=f"port {port} is in use: choose another one, for instance --port {port + 1}"
+            UserError, match=f"port {port} is in use: choose another one, for example --port {port + 1}"
         ):
             serve("no/such/world", port=port, open_browser=False)
 
 
-def test_a_missing_world_is_told_and_the_port_is_free_again() -> None:
+def test_missing_world_is_reported_and_port_released() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(UserError, match="no-such-world"):
@@ -37,37 +38,37 @@ def test_a_missing_world_is_told_and_the_port_is_free_again() -> None:
     ("host", "port", "sentence"),
     [
         ("127.0.0.1", 70000, "out of range"),
-        ("no.such.host.invalid", 0, "is no address of this machine"),
+        ("no.such.host.invalid", 0, "is not an address of this machine"),
         ("192.0.2.1", 0, "cannot listen on 192.0.2.1"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_told(host, port, sentence) -> None:
+def test_unusable_address_is_reported(host, port, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         serve("no-such-world", host, port, open_browser=False)
 
 
 @pytest.mark.parametrize("fps", [-1.0, float("nan"), float("inf")])
-def test_a_pace_that_cannot_be_kept_is_told(fps) -> None:
-    with pytest.raises(UserError, match="fps must lie between 0"):
+def test_invalid_fps_is_reported(fps) -> None:
+    with pytest.raises(UserError, match="fps must be from 0"):
         serve("no-such-world", port=0, open_browser=False, fps=fps)
 
 
-def test_names_that_are_allowed_count_on_every_address() -> None:
-    assert _hosts("127.0.0.1", []) == []
-    assert _hosts("localhost", ["game.example"]) == ["game.example"]
+def test_allowed_hosts_are_added_on_every_address() -> None:
+    assert _accepted_hosts("127.0.0.1", []) == []
+    assert _accepted_hosts("localhost", ["game.example"]) == ["game.example"]
     own = [socket.gethostname(), f"{socket.gethostname()}.local", socket.getfqdn()]
-    assert _hosts("0.0.0.0", []) == ["0.0.0.0", *own]
-    assert _hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", *own, "game.example"]
+    assert _accepted_hosts("0.0.0.0", []) == ["0.0.0.0", *own]
+    assert _accepted_hosts("192.0.2.1", ["game.example"]) == ["192.0.2.1", *own, "game.example"]
 
 
 @pytest.mark.parametrize("name", ["https://x", "x:8000", "x/", "[::1]", "*.x", ""])
-def test_an_allowed_name_that_no_browser_would_send_is_refused(name) -> None:
-    with pytest.raises(UserError, match="give --allowed-host the bare name"):
+def test_invalid_allowed_host_is_refused(name) -> None:
+    with pytest.raises(UserError, match="pass --allowed-host the bare name"):
         serve("no-such-world", port=0, open_browser=False, allowed_hosts=["Game.Example.", "2001:db8::1", name])
 
 
 @pytest.mark.parametrize(
-    ("host", "so"),
+    ("host", "loopback"),
     [
         ("localhost", True),
         ("a.localhost", True),
@@ -79,11 +80,11 @@ def test_an_allowed_name_that_no_browser_would_send_is_refused(name) -> None:
         ("localhost.example", False),
     ],
 )
-def test_loopback_names(host, so) -> None:
-    assert is_loopback(host) is so
+def test_loopback_names_are_recognized(host, loopback) -> None:
+    assert is_loopback(host) is loopback
 
 
-def test_a_missing_extra_is_named() -> None:
+def test_missing_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None; from djinn.errors import UserError\n"
         "try:\n    from djinn.play.server import serve; serve('x')\n"
@@ -94,15 +95,15 @@ def test_a_missing_extra_is_named() -> None:
         assert "needs the extra 'play': pip install 'djinn[play]'" in run.stdout, run.stderr
 
 
-def test_on_every_address_only_known_names_are_answered(world_folder, join) -> None:
+def test_server_on_every_address_accepts_known_hosts_only(world_folder, join) -> None:
     process = start(world_folder, 0, host="0.0.0.0", allowed_hosts=["game.example"])
     try:
         assert process.stdout is not None
         server = "127.0.0.1:" + process.stdout.readline().split("http://")[1].split()[0].rsplit(":", 1)[1]
         join(server)
         for name in ("192.0.2.1", "[fe80::1]", "localhost", socket.gethostname(), socket.getfqdn(), "game.example"):
-            assert ask(server, "/", Host=f"{name}:8000")[0] == 200, name
-        status, _, body = ask(server, "/", Host="evil.example:8000")
+            assert request(server, "/", Host=f"{name}:8000")[0] == 200, name
+        status, _, body = request(server, "/", Host="evil.example:8000")
         assert status == 421 and "--allowed-host" in json.loads(body)["error"]
         with connect_as("game.example", server) as player:
             assert json.loads(player.recv(timeout=30))["type"] == "welcome"
@@ -116,12 +117,38 @@ def test_on_every_address_only_known_names_are_answered(world_folder, join) -> N
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_ctrl_c_ends_it_in_peace_with_a_player_inside(world_folder, join) -> None:
+def test_ctrl_c_stops_server_with_connected_player(world_folder, join) -> None:
     process = start(world_folder, 0, fps=5.0, max_players=1)
     assert process.stdout is not None
     server = process.stdout.readline().split("http://")[1].split()[0]
-    assert ask(server, "/healthz")[0] == 200
+    assert request(server, "/healthz")[0] == 200
     join(server)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err, err
+
+
+@pytest.mark.parametrize(
+    ("folder", "in_run", "name"),
+    [("my-coinrun/world", True, "my-coinrun"), ("worlds/world", False, "world"), ("coinrun", False, "coinrun")],
+)
+def test_world_of_a_run_is_named_after_the_run(tmp_path, folder, in_run, name) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    if in_run:
+        (tmp_path / folder).parent.joinpath("config.yaml").touch()
+    assert world_name(tmp_path / folder) == name
+
+
+def test_training_of_world_is_printed(world, tmp_path) -> None:
+    summary, world.training_summary = world.training_summary, TrainingSummary(7, 3, val_gain=0.01)
+    world.save_pretrained(tmp_path / "run" / "world")
+    world.training_summary = summary
+    (tmp_path / "run" / "config.yaml").touch()
+    process = start(tmp_path / "run", 0)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Play run at http://")
+        assert "no effect yet" in process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,4 +1,4 @@
-"""Limits, and what goes wrong inside: with sessions made for the purpose."""
+"""Limits of the server and errors inside sessions, with scripted sessions."""
 
 import gc
 import json
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from playing import CONFIG, Client, ask, players, serving, until
+from play_helpers import CONFIG, Client, player_count, request, serving, wait_until
 
 from djinn.errors import UserError
 from djinn.models.world import World
@@ -20,38 +20,38 @@ from djinn.play.player import UNDO_DEPTH
 from djinn.play.server import create_app
 
 
-class Counter:
-    """A session that shows its number of frames and its last action as colours."""
+class CountingSession:
+    """Session whose frames show the number of frames and the last action as colors."""
 
     alive: ClassVar = weakref.WeakSet()
     gate = threading.Event()
     gate.set()
 
     def __init__(self, prompt: np.ndarray, sampler: Any, seed: int) -> None:
-        self.sampler, self.timings, self.colours = sampler, {"dynamics": 1.0, "decode": 1.0}, [(0, 0)]
-        Counter.alive.add(self)
+        self.sampler, self.timings, self.colors = sampler, {"dynamics": 1.0, "decode": 1.0}, [(0, 0)]
+        CountingSession.alive.add(self)
 
     @property
     def frame(self) -> np.ndarray:
         frame = np.zeros((1, CONFIG.height, CONFIG.width, 3), np.uint8)
-        frame[..., 0], frame[..., 1] = self.colours[-1]
+        frame[..., 0], frame[..., 1] = self.colors[-1]
         return frame
 
     def step(self, action: int) -> np.ndarray:
-        assert Counter.gate.wait(20)
+        assert CountingSession.gate.wait(20)
         if action == 5:
             raise RuntimeError("no such memory")
         if action == 4:
-            raise UserError("This action is not for today.")
-        self.colours.append((len(self.colours) % 256, action))
+            raise UserError("This action is disabled.")
+        self.colors.append((len(self.colors) % 256, action))
         return self.frame
 
     def undo(self, n: int = 1) -> np.ndarray:
-        del self.colours[-n:]
+        del self.colors[-n:]
         return self.frame
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        del self.colours[1:]
+        del self.colors[1:]
         return self.frame
 
 
@@ -59,6 +59,7 @@ WORLD: Any = SimpleNamespace(
     config=CONFIG,
     action_names=list("abcdef"),
     action_keys=[[]] * 6,
+    training_summary=None,
     fit_image=lambda image: World.fit_image(WORLD, image),
 )
 
@@ -66,43 +67,43 @@ WORLD: Any = SimpleNamespace(
 @pytest.fixture(autouse=True)
 def open_gate() -> Iterator[None]:
     yield
-    Counter.gate.set()
+    CountingSession.gate.set()
 
 
-def test_a_full_world_says_so(join) -> None:
-    with serving(WORLD, make_session=Counter, max_players=2) as server:
+def test_full_server_turns_clients_away(join) -> None:
+    with serving(WORLD, make_session=CountingSession, max_players=2) as server:
         one, _ = join(server), join(server)
         with pytest.raises(Exception, match="1013"):
             join(server)
-        assert "2 players at once is the most" in Client(server).text("bye")["text"]
+        assert "limit: 2 players" in Client(server).text("bye")["text"]
         one.socket.close()
-        until(lambda: players(server) == 1)
+        wait_until(lambda: player_count(server) == 1)
         join(server)
 
 
-def test_the_idle_are_dropped(join) -> None:
-    with serving(WORLD, make_session=Counter, idle_minutes=0.01) as server:
+def test_idle_player_is_disconnected(join) -> None:
+    with serving(WORLD, make_session=CountingSession, idle_minutes=0.01) as server:
         client = join(server)
         bye = client.text("bye")
         assert bye["reason"] == "idle" and bye["text"].endswith(".")
-        until(lambda: players(server) == 0)
+        wait_until(lambda: player_count(server) == 0)
 
 
-def test_a_dropped_player_frees_the_session(join) -> None:
-    with serving(WORLD, make_session=Counter) as server:
+def test_disconnect_frees_session(join) -> None:
+    with serving(WORLD, make_session=CountingSession) as server:
         client = join(server)
         client.send("hold", action=1)
         client.frame()
-        until(lambda: len(Counter.alive) == 1)
+        wait_until(lambda: len(CountingSession.alive) == 1)
         client.socket.socket.close()
-        until(lambda: players(server) == 0)
-        until(lambda: gc.collect() >= 0 and len(Counter.alive) == 0)
+        wait_until(lambda: player_count(server) == 0)
+        wait_until(lambda: gc.collect() >= 0 and len(CountingSession.alive) == 0)
 
 
-def test_only_the_newest_action_is_played(join) -> None:
-    with serving(WORLD, make_session=Counter, fps=0) as server:
+def test_newest_action_replaces_earlier_ones(join) -> None:
+    with serving(WORLD, make_session=CountingSession, fps=0) as server:
         client = join(server)
-        Counter.gate.clear()
+        CountingSession.gate.clear()
         client.send("step", action=0)
         for action in (1, 2, 3, 1, 2):
             client.send("hold", action=action)
@@ -110,36 +111,36 @@ def test_only_the_newest_action_is_played(join) -> None:
         client.send("image", format="webp")
         while client.text("settings")["format"] != "webp":
             pass
-        Counter.gate.set()
+        CountingSession.gate.set()
         assert [client.frame()[0]["action"] for _ in range(2)] == [0, 2]
         with pytest.raises(TimeoutError):
             client.frame(seconds=0.3)
 
 
-def test_a_flood_of_moves_is_bounded(join) -> None:
-    with serving(WORLD, make_session=Counter) as server:
+def test_number_of_waiting_commands_is_limited(join) -> None:
+    with serving(WORLD, make_session=CountingSession) as server:
         client = join(server)
-        Counter.gate.clear()
+        CountingSession.gate.clear()
         for _ in range(100):
             client.send("step", action=0)
-        assert "Too many moves" in client.text("error")["text"]
-        Counter.gate.set()
+        assert "Too many commands" in client.text("error")["text"]
+        CountingSession.gate.set()
         assert client.frame()[0]["time"] == 1
 
 
 @pytest.mark.parametrize(
-    ("action", "sentence"), [(5, r"could not make this frame \(RuntimeError\)"), (4, "not for today")]
+    ("action", "sentence"), [(5, r"Generating this frame failed \(RuntimeError\)"), (4, "is disabled")]
 )
-def test_what_fails_inside_is_told_and_the_game_goes_on(join, action, sentence, caplog) -> None:
-    with serving(WORLD, make_session=Counter) as server:
+def test_session_error_is_reported_and_game_continues(join, action, sentence, caplog) -> None:
+    with serving(WORLD, make_session=CountingSession) as server:
         client = join(server)
         client.send("hold", action=action)
         assert re.search(sentence, client.text("error")["text"])
         assert client.act("step", action=1)[0, 0, 1] == 1
 
 
-def test_undo_reaches_as_far_as_the_session_keeps(join) -> None:
-    with serving(WORLD, make_session=Counter, fps=0) as server:
+def test_undo_is_limited_to_undo_depth(join) -> None:
+    with serving(WORLD, make_session=CountingSession, fps=0) as server:
         client = join(server)
         client.send("hold", action=1)
         while (header := client.frame()[0])["time"] < UNDO_DEPTH + 5:
@@ -147,43 +148,43 @@ def test_undo_reaches_as_far_as_the_session_keeps(join) -> None:
         assert header["undo"] == UNDO_DEPTH
 
 
-def test_the_pace_is_kept(join) -> None:
-    with serving(WORLD, make_session=Counter, fps=20) as server:
+def test_frame_rate_is_limited(join) -> None:
+    with serving(WORLD, make_session=CountingSession, fps=20) as server:
         client = join(server)
-        begun = time.monotonic()
+        started = time.monotonic()
         client.send("hold", action=1)
         while client.frame()[0]["time"] < 12:
             pass
-        assert time.monotonic() - begun > 10 / 20
+        assert time.monotonic() - started > 10 / 20
 
 
-def test_without_prompts_players_start_from_grey(join) -> None:
-    with serving(WORLD, make_session=Counter) as server:
-        assert json.loads(ask(server, "/api/world")[2])["prompts"] == 0
-        assert ask(server, "/api/prompts/0.png")[0] == 200
+def test_world_without_prompts_starts_from_grey(join) -> None:
+    with serving(WORLD, make_session=CountingSession) as server:
+        assert json.loads(request(server, "/api/world")[2])["prompts"] == 0
+        assert request(server, "/api/prompts/0.png")[0] == 200
         join(server)
 
 
-def test_further_names_are_answered_however_they_are_spelt() -> None:
-    with serving(WORLD, make_session=Counter, hosts=["Game.Example", "dotted.example."]) as server:
+def test_further_hosts_match_in_any_spelling() -> None:
+    with serving(WORLD, make_session=CountingSession, hosts=["Game.Example", "dotted.example."]) as server:
         for name in ("game.example", "GAME.example", "game.example.", "dotted.example", "localhost."):
-            assert ask(server, "/", Host=f"{name}:8000")[0] == 200, name
-        assert ask(server, "/", Host="evil.example")[0] == 421
-        assert ask(server, "/", Host="192.0.2.1")[0] == 421
-        assert ask(server, "/")[0] == 200
+            assert request(server, "/", Host=f"{name}:8000")[0] == 200, name
+        assert request(server, "/", Host="evil.example")[0] == 421
+        assert request(server, "/", Host="192.0.2.1")[0] == 421
+        assert request(server, "/")[0] == 200
 
 
-def test_an_app_that_was_told_no_names_answers_to_this_machine_only() -> None:
-    with serving(WORLD, make_session=Counter) as server:
-        assert ask(server, "/", Host="evil.example")[0] == 421
-        assert ask(server, "/", Host="localhost")[0] == 200
+def test_app_without_hosts_accepts_loopback_only() -> None:
+    with serving(WORLD, make_session=CountingSession) as server:
+        assert request(server, "/", Host="evil.example")[0] == 421
+        assert request(server, "/", Host="localhost")[0] == 200
 
 
-def test_prompts_of_any_size_are_fitted() -> None:
-    app = create_app(WORLD, [np.zeros((50, 90, 3), np.uint8)], make_session=Counter)
-    assert app.state.hall.prompts[0].shape == (32, 32, 3)
+def test_prompts_are_resized_to_world() -> None:
+    app = create_app(WORLD, [np.zeros((50, 90, 3), np.uint8)], make_session=CountingSession)
+    assert app.state.server.prompts[0].shape == (32, 32, 3)
 
 
-def test_an_unknown_image_format_is_named() -> None:
+def test_unknown_image_format_is_refused() -> None:
     with pytest.raises(UserError, match="one of png, webp, jpeg"):
         create_app(WORLD, image_format="bmp")

@@ -5,79 +5,79 @@ import pytest
 
 from djinn.data import video
 from djinn.errors import UserError
-from djinn.play.recorder import Tape, write_film
+from djinn.play.recorder import Recorder, write_recording
 
 
 def frames(count: int) -> list[np.ndarray]:
     return [np.full((4, 4, 3), i, np.uint8) for i in range(count)]
 
 
-def test_the_film_since_the_reset() -> None:
-    tape = Tape(48)
+def test_history_holds_frames_since_reset() -> None:
+    recorder = Recorder(48)
     first, *rest = frames(5)
-    tape.restart(first)
+    recorder.restart(first)
     for frame in rest:
-        tape.add(frame)
-    tape.take_back(2)
-    assert [f[0, 0, 0] for f in tape.film()] == [0, 1, 2]
-    tape.take_back(9)
-    assert len(tape.film()) == 1
-    tape.restart(first)
-    assert len(tape.film()) == 1
+        recorder.add(frame)
+    recorder.undo(2)
+    assert [f[0, 0, 0] for f in recorder.frames()] == [0, 1, 2]
+    recorder.undo(9)
+    assert len(recorder.frames()) == 1
+    recorder.restart(first)
+    assert len(recorder.frames()) == 1
 
 
-def test_a_recording_wins_until_it_is_discarded() -> None:
-    tape = Tape(48)
-    tape.restart(frames(1)[0])
-    tape.record("start")
+def test_recording_takes_precedence_until_discarded() -> None:
+    recorder = Recorder(48)
+    recorder.restart(frames(1)[0])
+    recorder.record("start")
     for frame in frames(3):
-        tape.add(frame)
-    tape.restart(frames(1)[0])
-    tape.record("stop")
-    tape.add(frames(1)[0])
-    assert len(tape.film()) == 5 and not tape.state()["recording"]
-    tape.record("discard")
-    assert len(tape.film()) == 2
+        recorder.add(frame)
+    recorder.restart(frames(1)[0])
+    recorder.record("stop")
+    recorder.add(frames(1)[0])
+    assert len(recorder.frames()) == 5 and not recorder.state()["recording"]
+    recorder.record("discard")
+    assert len(recorder.frames()) == 2
 
 
-def test_an_undo_past_the_start_of_a_recording_begins_it_anew() -> None:
-    tape = Tape(48)
+def test_undo_past_start_of_recording_restarts_it() -> None:
+    recorder = Recorder(48)
     first, *rest = frames(9)
-    tape.restart(first)
+    recorder.restart(first)
     for frame in rest[:3]:
-        tape.add(frame)
-    tape.record("start")
+        recorder.add(frame)
+    recorder.record("start")
     for frame in rest[3:5]:
-        tape.add(frame)
-    tape.take_back(4)
-    tape.add(rest[7])
-    assert [f[0, 0, 0] for f in tape.film()] == [1, 8]
-    tape.record("stop")
-    tape.take_back(1)
-    assert [f[0, 0, 0] for f in tape.film()] == [1, 8]
-    tape.record("discard")
-    assert [f[0, 0, 0] for f in tape.film()] == [0, 1]
+        recorder.add(frame)
+    recorder.undo(4)
+    recorder.add(rest[7])
+    assert [f[0, 0, 0] for f in recorder.frames()] == [1, 8]
+    recorder.record("stop")
+    recorder.undo(1)
+    assert [f[0, 0, 0] for f in recorder.frames()] == [1, 8]
+    recorder.record("discard")
+    assert [f[0, 0, 0] for f in recorder.frames()] == [0, 1]
 
 
-def test_both_films_are_bounded() -> None:
-    tape = Tape(50_000_000)
-    tape.restart(frames(1)[0])
-    tape.record("start")
+def test_history_and_recording_are_limited() -> None:
+    recorder = Recorder(50_000_000)
+    recorder.restart(frames(1)[0])
+    recorder.record("start")
     for frame in frames(9):
-        tape.add(frame)
-    assert len(tape.history) == tape.limit == 2
-    assert len(tape.recorded) == 2 and not tape.recording
+        recorder.add(frame)
+    assert len(recorder.history) == recorder.limit == 2
+    assert len(recorder.recorded) == 2 and not recorder.recording
 
 
 @pytest.mark.parametrize(("count", "side"), [(3, 512), (3000, 128)])
-def test_a_long_film_is_not_enlarged_beyond_its_bound(tmp_path, monkeypatch, count: int, side: int) -> None:
+def test_enlargement_of_long_video_is_limited(tmp_path, monkeypatch, count: int, side: int) -> None:
     shapes = set()
     monkeypatch.setattr(video, "_write_mp4", lambda path, frames, *_: shapes.update(f.shape for f in frames))
     monkeypatch.setattr(video, "atomic_write", nullcontext)
-    write_film(tmp_path / "film.mp4", [np.zeros((64, 64, 3), np.uint8)] * count, 10)
+    write_recording(tmp_path / "recording.mp4", [np.zeros((64, 64, 3), np.uint8)] * count, 10)
     assert shapes == {(side, side, 3)}
 
 
-def test_nothing_to_save_is_said(tmp_path) -> None:
+def test_empty_recording_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="nothing to save"):
-        write_film(tmp_path / "film.mp4", [], 10)
+        write_recording(tmp_path / "recording.mp4", [], 10)

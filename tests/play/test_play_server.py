@@ -1,4 +1,4 @@
-"""The server as programs meet it: real process, real world, real sockets."""
+"""HTTP and websocket interface of a server process."""
 
 import io
 import json
@@ -8,71 +8,73 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from playing import Client, ask, connect_as, huge_png, players, until
+from play_helpers import Client, connect_as, huge_png, player_count, request, wait_until
 from starlette.requests import HTTPConnection
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from djinn.play.security import same_host
+from djinn.play.security import is_same_origin
 
 
-def png(colour: tuple[int, int, int], size: tuple[int, int] = (100, 60)) -> bytes:
+def png(color: tuple[int, int, int], size: tuple[int, int] = (100, 60)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
+    Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def test_the_world_is_described(server) -> None:
-    status, _, body = ask(server, "/api/world")
-    about = json.loads(body)
-    assert status == 200 and (about["height"], about["width"], about["fps"]) == (32, 32, 30)
-    assert [a["index"] for a in about["actions"]] == list(range(6)) and about["actions"][0]["keys"] == ["left"]
-    assert about["sampler"] == {"steps": 3, "temperature": 1.0} and about["prompts"] == 2
-    assert about["name"] == "tiny-world"
-    assert json.loads(ask(server, "/healthz")[2])["status"] == "ok"
+def test_description_lists_sizes_actions_and_defaults(server) -> None:
+    status, _, body = request(server, "/api/world")
+    world = json.loads(body)
+    assert status == 200 and (world["height"], world["width"], world["fps"]) == (32, 32, 30)
+    assert [a["index"] for a in world["actions"]] == list(range(6)) and world["actions"][0]["keys"] == ["left"]
+    assert world["sampler"] == {"steps": 3, "temperature": 1.0} and world["prompts"] == 2
+    assert world["name"] == "tiny-world"
+    assert json.loads(request(server, "/healthz")[2])["status"] == "ok"
 
 
-def test_prompts_are_shown_as_they_are(server, prompts) -> None:
-    assert np.array_equal(np.array(Image.open(io.BytesIO(ask(server, "/api/prompts/1.png")[2]))), prompts[1])
-    assert ask(server, "/api/prompts/2.png")[0] == 404
+def test_prompts_are_served_losslessly(server, prompts) -> None:
+    assert np.array_equal(np.array(Image.open(io.BytesIO(request(server, "/api/prompts/1.png")[2]))), prompts[1])
+    assert request(server, "/api/prompts/2.png")[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/world", "/nowhere"])
-def test_every_answer_has_the_security_headers_and_no_cookie(server, path) -> None:
-    _, headers, _ = ask(server, path)
+def test_response_has_security_headers_and_no_cookie(server, path) -> None:
+    _, headers, _ = request(server, path)
     headers = {k.lower(): v for k, v in headers.items()}
     assert "default-src 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert "set-cookie" not in headers
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(server) -> None:
+def test_page_loads_no_external_resource(server) -> None:
     for path in (
         "/",
         "/static/style.css",
         "/static/app.js",
         "/static/view.js",
-        "/static/link.js",
+        "/static/connection.js",
+        "/static/settings.js",
+        "/static/recording.js",
         "/static/gallery.js",
     ):
-        text = ask(server, path)[2].decode().replace("http://www.w3.org/2000/svg", "")
+        text = request(server, path)[2].decode().replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text and "https://" not in text and "url(" not in text
 
 
-def test_the_same_seed_and_actions_give_the_same_frames_and_other_actions_others(server, join) -> None:
+def test_frames_are_determined_by_seed_and_actions(server, join) -> None:
     client = join(server)
     start = client.act("reset", seed=5)
     first = client.play([0, 0, 0, 0])
     client.act("reset", seed=5)
-    again = client.play([0, 0, 0, 0])
+    second = client.play([0, 0, 0, 0])
     client.act("reset", seed=5)
     other = client.play([1, 1, 1, 1])
-    assert np.array_equal(first, again)
+    assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], start)
 
 
-def test_undo_goes_back_to_the_same_pixels(server, join) -> None:
+def test_undo_restores_same_pixels(server, join) -> None:
     client = join(server)
     played = client.play([0, 1, 2])
     client.send("undo", frames=2)
@@ -81,15 +83,15 @@ def test_undo_goes_back_to_the_same_pixels(server, join) -> None:
     assert np.array_equal(client.play([1, 2]), played[1:])
     client.act("undo", frames=1000)
     client.send("undo")
-    assert "nothing to take back" in client.text("error")["text"]
+    assert "Nothing to undo" in client.text("error")["text"]
 
 
-def test_a_held_action_plays_until_it_is_released_and_a_tap_plays_one_frame(server, join) -> None:
+def test_hold_plays_until_release_and_tap_plays_one_frame(server, join) -> None:
     client = join(server)
-    client.send("hold", action=3, stamp=1.0)
+    client.send("hold", action=3, timestamp=1.0)
     headers = [client.frame()[0] for _ in range(10)]
     assert [h["time"] for h in headers] == list(range(1, 11)) and {h["action"] for h in headers} == {3}
-    assert headers[0]["stamp"] == 1.0 and {"dynamics", "decode", "queue", "image"} <= set(headers[0]["ms"])
+    assert headers[0]["timestamp"] == 1.0 and {"dynamics", "decode", "queue", "image"} <= set(headers[0]["ms"])
     client.send("release")
     with pytest.raises(TimeoutError):
         for _ in range(10):
@@ -101,7 +103,7 @@ def test_a_held_action_plays_until_it_is_released_and_a_tap_plays_one_frame(serv
         client.frame(seconds=0.4)
 
 
-def test_the_server_is_never_more_than_two_frames_ahead(server, join) -> None:
+def test_server_is_at_most_two_frames_ahead(server, join) -> None:
     client = join(server)
     client.send("hold", action=0)
     received = []
@@ -112,7 +114,7 @@ def test_the_server_is_never_more_than_two_frames_ahead(server, join) -> None:
     assert len(received) == 2
 
 
-def test_garbage_gets_a_sentence_and_the_game_goes_on(server, join) -> None:
+def test_invalid_messages_are_answered_and_game_continues(server, join) -> None:
     client = join(server)
     garbage = ["", "{", "null", '{"type": "hold", "action": 99}', '{"type": "hold", "action": "left"}', "\0" * 90]
     for message in [
@@ -127,13 +129,13 @@ def test_garbage_gets_a_sentence_and_the_game_goes_on(server, join) -> None:
     assert client.play([1])[0].shape == (32, 32, 3)
 
 
-def test_settings_are_taken_and_told(server, join) -> None:
+def test_settings_are_applied_and_reported(server, join) -> None:
     client = join(server)
     client.text("settings")
     for message, field, value in (
         ({"type": "sampler", "steps": 5}, "steps", 5),
         ({"type": "sampler", "temperature": 0}, "temperature", 0.0),
-        ({"type": "pace", "fps": 0}, "fps", 0.0),
+        ({"type": "frame_rate", "fps": 0}, "fps", 0.0),
         ({"type": "image", "format": "webp"}, "format", "webp"),
     ):
         client.send(**message)
@@ -145,7 +147,7 @@ def test_settings_are_taken_and_told(server, join) -> None:
     assert "'steps'" in client.text("error")["text"]
 
 
-def test_players_are_independent(server, join) -> None:
+def test_games_are_independent(server, join) -> None:
     one, two = join(server), join(server)
     one.act("reset", seed=1)
     two.act("prompt", index=1)
@@ -179,32 +181,32 @@ def test_players_take_turns(server, join) -> None:
     assert min(counts) >= 20, counts
 
 
-def test_whoever_leaves_leaves_nothing(server, join) -> None:
-    until(lambda: players(server) == 0)
+def test_disconnect_removes_player(server, join) -> None:
+    wait_until(lambda: player_count(server) == 0)
     polite, rude = join(server), join(server)
-    assert players(server) == 2
+    assert player_count(server) == 2
     polite.socket.close()
     rude.send("hold", action=0)
     rude.socket.socket.close()
-    until(lambda: players(server) == 0)
-    assert ask(server, f"/api/players/{rude.text('welcome')['player']}/film.gif")[0] == 404
+    wait_until(lambda: player_count(server) == 0)
+    assert request(server, f"/api/players/{rude.text('welcome')['player']}/recording.gif")[0] == 404
 
 
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1", "nonsense"]
 )
-def test_pages_from_elsewhere_are_refused(server, join, origin) -> None:
+def test_other_origins_are_refused(server, join, origin) -> None:
     with pytest.raises(InvalidStatus), connect(f"ws://{server}/ws", origin=origin):
         pass
     player = join(server).text("welcome")["player"]
-    status, _, body = ask(server, f"/api/players/{player}/uploads", png((1, 2, 3)), Origin=origin)
+    status, _, body = request(server, f"/api/players/{player}/uploads", png((1, 2, 3)), Origin=origin)
     assert status == 403 and "own page" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(
-    ("host", "origin", "own"),
+    ("host", "origin", "same"),
     [
-        ("game.example", "https://game.example", True),  # a proxy speaks TLS, the server does not know it
+        ("game.example", "https://game.example", True),  # a proxy terminates TLS
         ("game.example:443", "https://game.example", True),
         ("game.example", "http://game.example:80", True),
         ("game.example:8443", "https://game.example:8443", True),
@@ -213,29 +215,29 @@ def test_pages_from_elsewhere_are_refused(server, join, origin) -> None:
         ("game.example", "https://evil.example", False),
     ],
 )
-def test_the_own_page_behind_a_proxy(host: str, origin: str, own: bool) -> None:
+def test_same_origin_behind_proxy(host: str, origin: str, same: bool) -> None:
     headers = [(b"host", host.encode()), (b"origin", origin.encode())]
     scope = {"type": "websocket", "scheme": "ws", "path": "/ws", "query_string": b"", "headers": headers}
-    assert same_host(HTTPConnection(scope)) is own
+    assert is_same_origin(HTTPConnection(scope)) is same
 
 
-def test_a_name_that_was_made_to_point_here_is_refused(server) -> None:
+def test_rebound_host_name_is_refused(server) -> None:
     with pytest.raises(InvalidStatus, match="421"), connect_as("evil.example", server):
         pass
-    assert ask(server, "/", Host="evil.example:8000")[0] == 421
-    assert ask(server, "/", Host="a:b:c")[0] in (400, 421)
-    assert ask(server, "/", Host="localhost:1")[0] == 200
+    assert request(server, "/", Host="evil.example:8000")[0] == 421
+    assert request(server, "/", Host="a:b:c")[0] in (400, 421)
+    assert request(server, "/", Host="localhost:1")[0] == 200
 
 
-def test_the_own_page_is_let_in(server, join) -> None:
+def test_own_page_is_accepted(server, join) -> None:
     client = join(server, origin=f"http://{server}")
     assert client.play([0])[0].shape == (32, 32, 3)
 
 
-def test_an_upload_becomes_the_start(server, join) -> None:
+def test_game_starts_from_upload(server, join) -> None:
     client = join(server)
     path = f"/api/players/{client.text('welcome')['player']}/uploads"
-    status, headers, body = ask(server, path, png((250, 20, 20)), Origin=f"http://{server}")
+    status, headers, body = request(server, path, png((250, 20, 20)), Origin=f"http://{server}")
     assert status == 200 and headers["x-upload"] == "0"
     assert np.array_equal(np.array(Image.open(io.BytesIO(body))), np.full((32, 32, 3), (250, 20, 20)))
     header, uploaded = client.frame()
@@ -250,53 +252,53 @@ def test_an_upload_becomes_the_start(server, join) -> None:
     [
         (b"some text", 422, "not a readable image"),
         (huge_png(10_000), 422, "100 megapixels"),
-        (b"\0" * 9_000_000, 413, "at most 8 MB"),
+        (b"\0" * 9_000_000, 413, "limit is 8 MB"),
     ],
 )
-def test_bad_uploads_are_refused_and_the_game_goes_on(server, join, data, status, sentence) -> None:
+def test_invalid_uploads_are_refused_and_game_continues(server, join, data, status, sentence) -> None:
     client = join(server)
-    answer, _, body = ask(server, f"/api/players/{client.text('welcome')['player']}/uploads", data)
-    assert answer == status and sentence in json.loads(body)["error"]
+    response, _, body = request(server, f"/api/players/{client.text('welcome')['player']}/uploads", data)
+    assert response == status and sentence in json.loads(body)["error"]
     assert client.play([2])[0].shape == (32, 32, 3)
-    assert ask(server, "/api/players/nobody/uploads", png((0, 0, 0)))[0] == 404
+    assert request(server, "/api/players/nobody/uploads", png((0, 0, 0)))[0] == 404
 
 
-def test_films_can_be_watched(server, join) -> None:
+def test_recordings_are_valid_videos(server, join) -> None:
     client = join(server)
-    path = f"/api/players/{client.text('welcome')['player']}/film"
+    path = f"/api/players/{client.text('welcome')['player']}/recording"
     client.play([0, 1, 2])
-    client.send("record", do="start")
-    assert client.text("tape")["recording"]
+    client.send("record", command="start")
+    assert client.text("recording")["recording"]
     played = client.play([3, 4, 5, 0])
-    client.send("record", do="stop")
-    assert client.text("tape")["recorded"] == 5
+    client.send("record", command="stop")
+    assert client.text("recording")["recorded"] == 5
     client.play([1])
 
-    status, headers, body = ask(server, f"{path}.mp4")
+    status, headers, body = request(server, f"{path}.mp4")
     assert status == 200 and headers["content-type"] == "video/mp4" and "attachment" in headers["content-disposition"]
     with av.open(io.BytesIO(body)) as container:
-        film = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(film) == 5
-    scale = film[0].shape[0] // 32
-    small = film[-1][scale // 2 :: scale, scale // 2 :: scale]
+        video = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(video) == 5
+    scale = video[0].shape[0] // 32
+    small = video[-1][scale // 2 :: scale, scale // 2 :: scale]
     assert np.abs(small.astype(int) - played[-1]).mean() < 12
 
-    status, headers, body = ask(server, f"{path}.gif")
+    status, headers, body = request(server, f"{path}.gif")
     assert status == 200 and headers["content-type"] == "image/gif" and body[:3] == b"GIF"
     assert Image.open(io.BytesIO(body)).size == (512, 512)
 
-    client.send("record", do="discard")
-    assert client.text("tape")["history"] == 9
-    with av.open(io.BytesIO(ask(server, f"{path}.mp4")[2])) as container:
+    client.send("record", command="discard")
+    assert client.text("recording")["history"] == 9
+    with av.open(io.BytesIO(request(server, f"{path}.mp4")[2])) as container:
         assert sum(1 for _ in container.decode(video=0)) == 9
-    assert ask(server, f"{path}.exe")[0] == 404
+    assert request(server, f"{path}.exe")[0] == 404
 
 
-def test_recording_goes_on_over_a_reset(server, join) -> None:
+def test_recording_continues_after_reset(server, join) -> None:
     client: Client = join(server)
-    client.send("record", do="start")
+    client.send("record", command="start")
     client.play([0, 1])
     client.act("reset")
     client.send("step", action=2)
     header, _ = client.frame()
-    assert header["tape"]["recorded"] == 5 and header["tape"]["history"] == 2
+    assert header["recording"]["recorded"] == 5 and header["recording"]["history"] == 2

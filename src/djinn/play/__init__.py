@@ -1,1 +1,1 @@
-"""Playing a world in the browser: a small server, one page, one game per visitor (extra `play`)."""
+"""Web server and page for playing a world in the browser (extra `play`)."""

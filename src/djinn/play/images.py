@@ -1,4 +1,4 @@
-"""Pictures in and out: uploads read with care, frames written for the page."""
+"""Decode uploaded images and encode frames for the page."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from PIL import Image
 from djinn.errors import UserError
 from djinn.images import decode_image
 
-MOST_BYTES = 8_000_000
+MAX_BYTES = 8_000_000
 
 
-def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Turns an uploaded file into a prompt.
-
-    The size is read from the file's header, before any pixel is decoded.
+def decode_upload(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Decode an uploaded file to a prompt.
 
     Args:
-        data: the file's bytes: PNG, JPEG or WebP.
-        fit: crops and resizes a picture to the world's frame, as `World.fit_image` does.
+        data: Content of a PNG, JPEG or WebP file.
+        fit: Function that crops and resizes an image to the world's frame size, as
+            `World.fit_image` does.
 
     Returns:
         The prompt, uint8 `(H, W, 3)`.
 
     Raises:
-        UserError: the file is too large, has too many pixels, is damaged or is no picture.
+        UserError: The file is too large or not a valid image (see `djinn.images.decode_image`).
     """
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_BYTES:
         raise UserError(too_many_bytes())
     try:
         return fit(decode_image(data))
@@ -38,8 +37,8 @@ def read_picture(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
         raise UserError(f"{text[0].upper()}{text[1:]}.") from None
 
 
-def encode_picture(frame: np.ndarray, image_format: str = "png") -> bytes:
-    """Encodes one frame, uint8 `(H, W, 3)`, as `png` or `webp` (both lossless) or `jpeg`."""
+def encode_frame(frame: np.ndarray, image_format: str = "png") -> bytes:
+    """Encode one frame, uint8 `(H, W, 3)`, as `png` or `webp` (both lossless) or `jpeg`."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(frame))
     if image_format == "png":
@@ -52,5 +51,5 @@ def encode_picture(frame: np.ndarray, image_format: str = "png") -> bytes:
 
 
 def too_many_bytes() -> str:
-    """The sentence for a file over the limit on bytes."""
-    return f"This file is too large: at most {MOST_BYTES // 1_000_000} MB are taken, so save it smaller first."
+    """Return the error message for an upload above `MAX_BYTES`."""
+    return f"This file is too large: the limit is {MAX_BYTES // 1_000_000} MB. Save a smaller copy first."

@@ -1,4 +1,4 @@
-"""`djinn play`: takes the port, loads the world, serves it, opens the browser."""
+"""Implementation of `djinn play`: open the port, load the world, serve it, open the browser."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from djinn.errors import UserError
-from djinn.play.protocol import HIGHEST_FPS
-from djinn.play.security import address_of, is_loopback
+from djinn.play.description import training_text
+from djinn.play.protocol import MAX_FPS
+from djinn.play.security import is_loopback, parse_address
 from djinn.play.server import create_app
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
 
 try:
     import uvicorn
-    import websockets  # noqa: F401  # uvicorn speaks websocket through it
+    import websockets  # noqa: F401  # uvicorn needs it for websockets
 except ImportError:
-    raise UserError("Playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
+    raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
+
+INVALID_REQUESTS = ("Invalid UTF-8 sequence received", "Invalid HTTP request received")
+"""Messages that uvicorn logs for malformed input, after it has rejected the request."""
 
 
 def serve(
@@ -46,53 +50,56 @@ def serve(
     allowed_hosts: Sequence[str] = (),
     engine: Engine = "auto",
 ) -> None:
-    """Serves a world to the browser until Ctrl-C.
+    """Serve a world to the browser until Ctrl-C.
 
-    The port is taken before the world is loaded, so a port in use is told at once; a browser that comes early waits.
+    The port is opened before the world is loaded: a port in use is reported at once, and a browser
+    that connects early waits.
 
     Args:
-        world_path: a world folder, a run folder, or the name of a shipped world.
-        host: address to listen on; `127.0.0.1` is this machine only, `0.0.0.0` everyone who can reach it.
-        port: port to listen on; 0 takes a free one.
-        open_browser: whether to open the page in the browser.
-        prompts: pictures to start from, uint8 `(H, W, 3)`, shown after those in the world's folder `prompts`.
-        fps: the pace players start with, frames per second; 0 is as fast as possible; the world's own by default.
-        max_players: no more than this many play at once.
-        idle_minutes: a player who has sent nothing for so long is dropped.
-        image_format: how frames travel: `png`, `webp` or `jpeg`.
-        device: where the world computes; CUDA where there is one, by default.
-        allowed_hosts: further host names by which the page may be asked for, for instance behind a proxy. Without them
-            a server that listens for other machines answers to addresses in numbers and this machine's own name only.
-        engine: what computes the frames; see `djinn.backends.select`.
+        world_path: World folder, run folder, or name of a shipped world.
+        host: Address to listen on; `127.0.0.1` is this machine only, `0.0.0.0` is every interface.
+        port: Port to listen on; 0 selects a free one.
+        open_browser: Whether to open the page in the browser.
+        prompts: Images to start from, uint8 `(H, W, 3)` each, shown after those in the world's
+            folder `prompts`.
+        fps: Initial frame rate in frames per second; 0 is unlimited, None is the world's own.
+        max_players: Largest number of simultaneous players.
+        idle_minutes: Players that send no message for this long are disconnected.
+        image_format: Initial encoding of frames: `png`, `webp` or `jpeg`.
+        device: Device of the world; CUDA if available, by default.
+        allowed_hosts: Further host names of the server, for instance behind a proxy. By default, a
+            server that listens to other machines accepts IP addresses and the name of this machine.
+        engine: Inference engine; see `djinn.backends.select`.
 
     Raises:
-        UserError: the port or the address cannot be used, there is no world, a number is out of range, or an allowed name
-            is none.
+        UserError: The port or the address is not available, the world does not exist, a number is
+            out of range, or an allowed host name is invalid.
     """
     if max_players < 1:
         raise UserError(f"max_players must be at least 1, got {max_players}")
-    if fps is not None and not 0 <= fps <= HIGHEST_FPS:
-        raise UserError(f"fps must lie between 0 (as fast as it goes) and {HIGHEST_FPS:g}, got {fps:g}")
+    if fps is not None and not 0 <= fps <= MAX_FPS:
+        raise UserError(f"fps must be from 0 (unlimited) to {MAX_FPS:g}, got {fps:g}")
     host = host.lower()
-    hosts = _hosts(host, allowed_hosts)
-    with _take(host, port) as listener:
+    hosts = _accepted_hosts(host, allowed_hosts)
+    with _listen(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         from djinn.backends.select import prepare_for_inference
         from djinn.models.world import World
         from djinn.models.world_folder import find_world
 
         folder = find_world(world_path)
+        name = world_name(folder)
         world = prepare_for_inference(World.from_pretrained(folder, device), engine)
         app = create_app(
             world,
             [*world.prompts, *prompts],
-            name=_name(folder),
+            name=name,
             fps=fps,
             max_players=max_players,
             idle_minutes=idle_minutes,
             image_format=image_format,
             hosts=hosts,
-            by_address=not is_loopback(host),
+            allow_addresses=not is_loopback(host),
             folder=folder,
         )
         config = uvicorn.Config(
@@ -103,9 +110,14 @@ def serve(
             timeout_graceful_shutdown=1,
         )
         config.load()
-        print(f"Play {_name(folder)} at {url}  (Ctrl-C stops it)", flush=True)
+        logging.getLogger("uvicorn.error").addFilter(_is_server_error)
+        print(f"Play {name} at {url}  (Ctrl-C to stop)", flush=True)
+        print(training_text(world.training_summary), flush=True)
         if not is_loopback(host):
-            print("Everyone who can reach this machine can play and rename actions: no password is asked.", flush=True)
+            print(
+                "The server is open to the network: it has no password, and every visitor can rename actions.",
+                flush=True,
+            )
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
@@ -113,14 +125,26 @@ def serve(
         print("Stopped.", flush=True)
 
 
-def _take(host: str, port: int) -> socket.socket:
-    """Opens the listening socket, so that nobody else can have the port while the world loads."""
+def world_name(folder: Path) -> str:
+    """Return the name of a world: its folder's name, or that of the run folder that contains it."""
+    folder = folder.resolve()
+    in_run = folder.name == "world" and (folder.parent / "config.yaml").is_file()
+    return folder.parent.name if in_run else folder.name
+
+
+def _is_server_error(record: logging.LogRecord) -> bool:
+    """Drop log messages about malformed input, of which a client can cause any number."""
+    return not record.getMessage().startswith(INVALID_REQUESTS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket, which reserves the port while the world loads."""
     if not 0 <= port <= 65535:
         raise UserError(f"port {port} is out of range: choose one from 1024 to 65535 with --port")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise UserError(f"'{host}' is no address of this machine: try --host 127.0.0.1") from None
+        raise UserError(f"'{host}' is not an address of this machine: try --host 127.0.0.1") from None
     listener = socket.socket(family, kind)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,18 +153,20 @@ def _take(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise UserError(f"port {port} is in use: choose another one, for instance --port {port + 1}") from None
+            raise UserError(f"port {port} is in use: choose another one, for example --port {port + 1}") from None
         if error.errno == errno.EACCES:
-            raise UserError(f"port {port} needs rights that you do not have: choose --port 8000, say") from None
+            raise UserError(
+                f"no permission to listen on port {port}: choose another one, for example --port 8000"
+            ) from None
         raise UserError(f"cannot listen on {host} port {port} ({error.strerror}): try --host 127.0.0.1") from None
     return listener
 
 
-def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
-    """Host names that may be asked for besides loopback names."""
+def _accepted_hosts(host: str, allowed: Sequence[str]) -> list[str]:
+    """Return the host names that requests may use, besides loopback names."""
     for name in allowed:
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and address_of(name) is None:
-            raise UserError(f"'{name}' is no host name: give --allowed-host the bare name, as in game.example")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and parse_address(name) is None:
+            raise UserError(f"'{name}' is not a host name: pass --allowed-host the bare name, as in game.example")
     if is_loopback(host):
         return list(allowed)
     own = socket.gethostname()
@@ -155,9 +181,3 @@ def _url(host: str, port: int) -> str:
     if address.is_unspecified:
         return f"http://{socket.gethostname()}:{port}"
     return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"
-
-
-def _name(folder: Path) -> str:
-    """What to call a world: its folder's name, or the run's where it is RUN/world."""
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == "world" else folder.name

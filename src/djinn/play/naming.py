@@ -1,4 +1,4 @@
-"""Renaming an action from the page: for all who play, and in the world's folder where it can be written."""
+"""Rename an action from the page, for all players, and save the name."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from djinn.models.action_names import default_name, read_actions, save_actions
 if TYPE_CHECKING:
     from djinn.models.world import World
 
-LONGEST_NAME = 32
-MOST_BYTES = 1_000
+MAX_NAME_LENGTH = 32
+MAX_BODY_BYTES = 1_000
 
 
-def read_name(body: bytes) -> str:
-    """The name in a request, `{"name": TEXT}`, with the spaces around it taken off.
+def parse_name(body: bytes) -> str:
+    """Parse the body of a rename request, `{"name": TEXT}`, and strip surrounding spaces.
 
     Raises:
-        UserError: it is no such object, or the name is too long or has characters that cannot be shown.
+        UserError: The body is not such an object, or the name is too long or not printable.
     """
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or not isinstance(data.get("name"), str) or len(data) != 1:
-        raise UserError('A name is given as {"name": TEXT}.')
+        raise UserError('The request body must be {"name": TEXT}.')
     name = data["name"].strip()
-    if len(name) > LONGEST_NAME:
-        raise UserError(f"This name is too long: at most {LONGEST_NAME} characters fit on a button.")
+    if len(name) > MAX_NAME_LENGTH:
+        raise UserError(f"This name is too long: the limit is {MAX_NAME_LENGTH} characters.")
     if not name.isprintable():
-        raise UserError("This name has characters that cannot be shown: use letters, digits and signs.")
+        raise UserError("This name has characters that cannot be displayed: use letters, digits and punctuation.")
     return name
 
 
 def rename(world: World, folder: Path | None, code: int, name: str) -> str | None:
-    """Gives an action another name, in memory and on disk (`djinn.models.action_names.save_actions`).
+    """Rename an action in memory and save the name, to where `save_actions` writes it.
 
     Args:
-        world: the world that is played.
-        folder: its folder; None where it has none.
-        code: which action.
-        name: its new name; an empty one takes the name away.
+        world: The world that is played.
+        folder: The world's folder, None if it has none.
+        code: Code of the action.
+        name: New name; an empty one restores the default name.
 
     Returns:
-        A sentence for the player where the name could not be written down, else None.
+        A warning for the player if the name was not saved, else None.
     """
     name = name or default_name(code)
     world.action_names[code] = name
-    lost = "The name lasts until the server stops"
+    unsaved = "The name is kept until the server stops"
     if folder is None:
-        return f"{lost}: this world is in no folder."
+        return f"{unsaved}: this world has no folder."
     try:
         actions = read_actions(folder, len(world.action_names))
         actions[code] = actions[code].renamed(name)
         save_actions(folder, actions)
     except UserError as error:
-        return f"{lost}: {error}."
+        return f"{unsaved}: {error}."
     return None

@@ -1,4 +1,4 @@
-"""The film of one player: what was played since the reset, or what was recorded."""
+"""Store one player's frames and write them as a video file."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ import numpy as np
 
 from djinn.errors import UserError
 
-MOST_FRAMES = 3000
-MOST_BYTES = 96_000_000
-MOST_FILM_BYTES = 192_000_000
-FILM_SIDE = 512
+MAX_FRAMES = 3000
+MAX_BYTES = 96_000_000
+MAX_VIDEO_BYTES = 192_000_000
+VIDEO_SIDE = 512
 
 
-class Tape:
-    """Keeps a player's frames for a film.
+class Recorder:
+    """Frame history and recording of one player.
 
-    Two films are kept: one of all frames since the last reset, whose oldest frames leave when it is full, and one that
-    the player started; the latter wins when a film is asked for. Taking a frame back takes it out of both, but for a
-    recording that has ended, which stays as it is.
+    The history holds the frames since the last reset; when it is full, the oldest frames are
+    dropped. A recording is started and stopped by the player, and takes precedence over the history
+    when a video is saved. Undo removes frames from both, except from a recording that was stopped.
     """
 
     def __init__(self, frame_bytes: int) -> None:
-        """Makes an empty tape.
+        """Create an empty recorder.
 
         Args:
-            frame_bytes: size of one frame, which bounds how many are kept.
+            frame_bytes: Size of one frame in bytes, which bounds the number of stored frames.
         """
-        self.limit = max(2, min(MOST_FRAMES, MOST_BYTES // max(frame_bytes, 1)))
+        self.limit = max(2, min(MAX_FRAMES, MAX_BYTES // max(frame_bytes, 1)))
         self.history: deque[np.ndarray] = deque(maxlen=self.limit)
         self.recorded: list[np.ndarray] = []
         self.recording = False
 
     def restart(self, frame: np.ndarray) -> None:
-        """Begins the film since the reset anew; a recording goes on."""
+        """Clear the history and start it with `frame`. A running recording continues."""
         self.history.clear()
         self.add(frame)
 
     def add(self, frame: np.ndarray) -> None:
-        """Adds one frame; a recording that is full ends."""
+        """Append one frame. A recording stops when it reaches the limit."""
         self.history.append(frame)
         if self.recording:
             self.recorded.append(frame)
             self.recording = len(self.recorded) < self.limit
 
-    def take_back(self, frames: int) -> None:
-        """Takes the last frames away, as an undo does; the first one stays.
+    def undo(self, frames: int) -> None:
+        """Remove the last frames; the first one stays.
 
-        A recording whose beginning is taken back begins with the frame that is then shown.
+        If undo goes back past the start of a recording, the recording restarts at the frame shown.
         """
         for _ in range(frames):
             if len(self.history) > 1:
@@ -60,22 +60,22 @@ class Tape:
             elif self.recording:
                 self.recorded = [self.history[-1]]
 
-    def record(self, do: str) -> None:
-        """Starts a recording at the current frame, stops it, or discards it."""
-        if do == "start":
+    def record(self, command: str) -> None:
+        """Start a recording at the current frame, stop or discard it, by `command`."""
+        if command == "start":
             self.recorded = [self.history[-1]] if self.history else []
             self.recording = True
         else:
             self.recording = False
-            if do == "discard":
+            if command == "discard":
                 self.recorded = []
 
-    def film(self) -> list[np.ndarray]:
-        """The frames of the recording if there is one, else of all since the reset."""
+    def frames(self) -> list[np.ndarray]:
+        """Return the recording, or the history if there is none."""
         return list(self.recorded or self.history)
 
     def state(self) -> dict[str, Any]:
-        """What the page shows of it."""
+        """Return the state that the page shows."""
         return {
             "recording": self.recording,
             "recorded": len(self.recorded),
@@ -84,23 +84,23 @@ class Tape:
         }
 
 
-def write_film(path: Path, frames: list[np.ndarray], fps: float) -> None:
-    """Writes frames as a film, each pixel enlarged to a whole number of pixels so that it stays crisp.
+def write_recording(path: Path, frames: list[np.ndarray], fps: float) -> None:
+    """Write frames to a video file, enlarged by an integer factor so that pixels stay sharp.
 
     Args:
-        path: where to; the ending `.mp4` or `.gif` tells the format.
-        frames: uint8 `(H, W, 3)` each.
-        fps: frames per second.
+        path: Output file; the suffix `.mp4` or `.gif` selects the format.
+        frames: Frames, uint8 `(H, W, 3)` each.
+        fps: Frames per second.
 
     Raises:
-        UserError: there are no frames.
+        UserError: There are no frames.
     """
     if not frames:
         raise UserError("There is nothing to save yet: play a few frames first.")
     from djinn.data.video import write_video
 
     video = np.stack(frames)
-    scale = max(1, FILM_SIDE // max(video.shape[1:3]))
-    while scale > 1 and video.nbytes * scale * scale > MOST_FILM_BYTES:
+    scale = max(1, VIDEO_SIDE // max(video.shape[1:3]))
+    while scale > 1 and video.nbytes * scale * scale > MAX_VIDEO_BYTES:
         scale -= 1
     write_video(path, video, fps, scale=scale)

@@ -1,10 +1,11 @@
-"""The play server: one world in memory, many players, each with a session of their own."""
+"""Web application that plays one world: page, uploads, recordings and websocket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,40 +18,39 @@ from PIL import Image
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
-from djinn.images import MAX_PIXELS
 
 try:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, JSONResponse, Response
     from starlette.routing import Mount, Route, WebSocketRoute
     from starlette.staticfiles import StaticFiles
     from starlette.websockets import WebSocket, WebSocketDisconnect
 except ImportError:
-    raise UserError("Playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
+    raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
 
-from djinn.play import images as pictures
-from djinn.play import naming, protocol
+from djinn.play import images, naming, protocol
+from djinn.play.description import describe_actions, describe_world
 from djinn.play.player import UNDO_DEPTH, MakeSession, Player
-from djinn.play.recorder import write_film
-from djinn.play.security import Guard, same_host
+from djinn.play.recorder import write_recording
+from djinn.play.security import SecurityMiddleware, is_same_origin
 
 if TYPE_CHECKING:
     from djinn.models.world import World
 
 STATIC = Path(__file__).parent / "static"
-FILM_TYPES = {"mp4": "video/mp4", "gif": "image/gif"}
+VIDEO_TYPES = {"mp4": "video/mp4", "gif": "image/gif"}
 log = logging.getLogger("djinn.play")
 
 
 def serve(
-    world_path: str | Path, host: str = "127.0.0.1", port: int = 8000, open_browser: bool = True, **more: Any
+    world_path: str | Path, host: str = "127.0.0.1", port: int = 8000, open_browser: bool = True, **options: Any
 ) -> None:
-    """Serves a world to the browser until Ctrl-C; see `djinn.play.launch.serve`, which this is."""
+    """Serve a world to the browser until Ctrl-C; see `djinn.play.launch.serve`."""
     from djinn.play.launch import serve as launch
 
-    launch(world_path, host, port, open_browser, **more)
+    launch(world_path, host, port, open_browser, **options)
 
 
 def create_app(
@@ -63,49 +63,53 @@ def create_app(
     image_format: str = "png",
     idle_minutes: float = 10.0,
     hosts: Sequence[str] = (),
-    by_address: bool = False,
+    allow_addresses: bool = False,
     make_session: MakeSession | None = None,
     folder: Path | None = None,
 ) -> Starlette:
-    """Builds the web application that plays a world.
+    """Build the web application that plays a world.
 
     Args:
-        world: the world, in memory once for all players.
-        prompts: pictures to start from, each uint8 `(H, W, 3)` of any size; without any, players start from grey.
-        name: what the page calls the world.
-        max_players: no more than this many play at once; the next one is told so.
-        fps: the pace a player starts with, frames per second; 0 is as fast as possible; None is the world's own.
-        image_format: how frames travel: `png` or `webp` (lossless) or `jpeg`; players may change it for themselves.
-        idle_minutes: a player who has sent nothing for so long is dropped.
-        hosts: host names that may be asked for besides loopback names.
-        by_address: whether any IP address may be asked for too; needed where others reach this machine.
-        make_session: makes a session from prompt, sampler and seed; None makes `djinn.generate.session.Session`.
-        folder: the world's folder, where names that players give its actions are written; None writes them nowhere.
+        world: The world, shared by all players.
+        prompts: Images to start from, uint8 `(H, W, 3)` each, of any size. Without prompts, players
+            start from a grey image.
+        name: Name of the world on the page.
+        max_players: Largest number of simultaneous players; further clients are turned away.
+        fps: Initial frame rate in frames per second; 0 is unlimited, None is the world's own.
+        image_format: Initial encoding of frames: `png` or `webp` (lossless) or `jpeg`.
+        idle_minutes: Players that send no message for this long are disconnected.
+        hosts: Host names accepted in addition to loopback names.
+        allow_addresses: Whether to accept any IP address as host. Required if other machines
+            connect.
+        make_session: Function from prompt, sampler and seed to a session; None creates
+            `djinn.generate.session.Session`.
+        folder: The world's folder, to which action names are saved; None saves them nowhere.
 
     Raises:
-        UserError: the image format is unknown.
+        UserError: The image format is unknown.
     """
     if image_format not in protocol.IMAGE_FORMATS:
         raise UserError(f"image format must be one of {', '.join(protocol.IMAGE_FORMATS)}, got '{image_format}'")
-    hall = PlayServer(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
+    server = PlayServer(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
     routes = [
-        Route("/", hall.page),
-        Route("/healthz", hall.health),
-        Route("/api/world", hall.describe),
-        Route("/api/prompts/{index:int}.png", hall.prompt),
-        Route("/api/actions/{code:int}", hall.rename, methods=["POST"]),
-        Route("/api/players/{player}/uploads", hall.upload, methods=["POST"]),
-        Route("/api/players/{player}/film.{kind}", hall.film),
-        WebSocketRoute("/ws", hall.play),
+        Route("/", server.get_page),
+        Route("/healthz", server.get_health),
+        Route("/api/world", server.get_world),
+        Route("/api/prompts/{index:int}.png", server.get_prompt),
+        Route("/api/actions/{code:int}", server.rename_action, methods=["POST"]),
+        Route("/api/players/{player}/uploads", server.upload, methods=["POST"]),
+        Route("/api/players/{player}/recording.{suffix}", server.get_recording),
+        WebSocketRoute("/ws", server.play),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts, by_address)], lifespan=hall.lifespan)
-    app.state.hall = hall
+    middleware = [Middleware(SecurityMiddleware, hosts, allow_addresses)]
+    app = Starlette(routes=routes, middleware=middleware, lifespan=server.lifespan)
+    app.state.server = server
     return app
 
 
 class PlayServer:
-    """Where the players are: the world, the one thread that runs it, and the answers to every address."""
+    """Request handlers, the connected players, and the one thread that runs the world."""
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class PlayServer:
         make_session: MakeSession | None,
         folder: Path | None,
     ) -> None:
-        """Prepares the hall; see `create_app` for the arguments."""
+        """Create the server; see `create_app` for the arguments."""
         config = world.config
         size = (config.height, config.width)
         grey = np.full((*size, 3), 96, np.uint8)
@@ -127,8 +131,9 @@ class PlayServer:
         self.world = world
         self.prompts = fitted or [grey]
         self.has_prompts = bool(fitted)
-        self.pictures = [pictures.encode_picture(p) for p in self.prompts]
+        self.prompt_files = [images.encode_frame(p) for p in self.prompts]
         self.name = name
+        self.id = secrets.token_hex(4)
         self.max_players = max_players
         self.fps = config.fps if fps is None else fps
         self.image_format = image_format
@@ -137,9 +142,9 @@ class PlayServer:
         self.folder = folder
         self.players: dict[str, Player] = {}
         self.model_thread = ThreadPoolExecutor(1, thread_name_prefix="djinn-world")
-        self.decoding = asyncio.Semaphore(1)
-        self.filming = asyncio.Semaphore(1)
-        self.naming = asyncio.Semaphore(1)
+        self.decode_slot = asyncio.Semaphore(1)
+        self.video_slot = asyncio.Semaphore(1)
+        self.rename_slot = asyncio.Semaphore(1)
 
     def _make_session(self, prompt: np.ndarray, sampler: SamplerConfig, seed: int) -> Any:
         from djinn.generate.session import Session
@@ -148,161 +153,148 @@ class PlayServer:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Plays one frame before the first player comes, so that theirs is quick; ends the thread at the end."""
-        await self._work(lambda: self.make_session(self.prompts[0], self.world.config.sampler, 0).step(0))
+        """Generate one frame at startup: the first frame includes lazy initialization."""
+        await self._run_model_work(lambda: self.make_session(self.prompts[0], self.world.config.sampler, 0).step(0))
         try:
             yield
         finally:
             self.model_thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _work(self, piece: Callable[[], Any]) -> Any:
-        """Runs model work in its one thread. A player asks for one piece at a time, so players take turns."""
-        return await asyncio.get_running_loop().run_in_executor(self.model_thread, piece)
+    async def _run_model_work(self, work: Callable[[], Any]) -> Any:
+        """Run a function in the model thread. Each player waits for its own, so they take turns."""
+        return await asyncio.get_running_loop().run_in_executor(self.model_thread, work)
 
-    def about(self) -> dict[str, Any]:
-        """What a page or a program needs to know of the world."""
-        config = self.world.config
-        names, keys = list(self.world.action_names), [list(k) for k in self.world.action_keys]
-        return {
-            "name": self.name,
-            "height": config.height,
-            "width": config.width,
-            "fps": self.fps,
-            "frames": config.context_frames,
-            "tokens_per_frame": config.tokens_per_frame,
-            "actions": [{"index": i, "name": n, "keys": k} for i, (n, k) in enumerate(zip(names, keys, strict=True))],
-            "sampler": {"steps": config.sampler.steps, "temperature": config.sampler.temperature},
-            "prompts": len(self.prompts) if self.has_prompts else 0,
-            "image_formats": list(protocol.IMAGE_FORMATS),
-            "limits": {
-                "players": self.max_players,
-                "upload_bytes": pictures.MOST_BYTES,
-                "upload_pixels": MAX_PIXELS,
-                "steps": protocol.MOST_STEPS,
-                "temperature": protocol.HIGHEST_TEMPERATURE,
-                "undo": UNDO_DEPTH,
-                "name": naming.LONGEST_NAME,
-            },
-        }
+    def describe(self) -> dict[str, Any]:
+        """Return the description of the world that is sent to the page.
 
-    async def page(self, request: Request) -> Response:
-        """The page."""
+        `server` is a random identifier of this server process.
+        """
+        prompts = len(self.prompts) if self.has_prompts else 0
+        description = describe_world(
+            self.world, name=self.name, fps=self.fps, prompts=prompts, max_players=self.max_players
+        )
+        return {"server": self.id, **description}
+
+    async def get_page(self, request: Request) -> Response:
+        """Return the page."""
         return FileResponse(STATIC / "index.html")
 
-    async def health(self, request: Request) -> Response:
-        """Whether the server is well, and how many play."""
+    async def get_health(self, request: Request) -> Response:
+        """Return the status of the server and the number of players."""
         return JSONResponse({"status": "ok", "players": len(self.players), "max_players": self.max_players})
 
-    async def describe(self, request: Request) -> Response:
-        """The world's sizes, actions and defaults."""
-        return JSONResponse(self.about())
+    async def get_world(self, request: Request) -> Response:
+        """Return the description of the world."""
+        return JSONResponse(self.describe())
 
-    async def prompt(self, request: Request) -> Response:
-        """A prompt's picture, exact."""
+    async def get_prompt(self, request: Request) -> Response:
+        """Return a prompt as PNG."""
         index = request.path_params["index"]
-        if index >= len(self.pictures):
-            return _refuse(404, "There is no such prompt.")
-        return Response(self.pictures[index], media_type="image/png")
+        if index >= len(self.prompt_files):
+            return _error(404, "This prompt does not exist.")
+        return Response(self.prompt_files[index], media_type="image/png")
 
-    async def rename(self, request: Request) -> Response:
-        """Gives an action another name (the body is `{"name": TEXT}`), and answers with all actions and perhaps a warning."""
-        if not same_host(request):
-            return _refuse(403, "Names are taken from this server's own page only.")
+    async def rename_action(self, request: Request) -> Response:
+        """Rename an action; the body is `{"name": TEXT}`. Return all actions, and a warning or null."""
+        if not is_same_origin(request):
+            return _error(403, "Names are accepted from this server's own page only.")
         code = request.path_params["code"]
         if code >= len(self.world.action_names):
-            return _refuse(404, "There is no such action.")
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > naming.MOST_BYTES:
-                return _refuse(413, "This name is too long.")
+            return _error(404, "This action does not exist.")
         try:
-            name = naming.read_name(bytes(data))
+            body = await _read_body(request, naming.MAX_BODY_BYTES)
+        except ClientDisconnect:
+            return _error(400, "The request is incomplete.")
+        if body is None:
+            return _error(413, "This name is too long.")
+        try:
+            name = naming.parse_name(body)
         except UserError as error:
-            return _refuse(422, str(error))
-        async with self.naming:
+            return _error(422, str(error))
+        async with self.rename_slot:
             warning = await asyncio.to_thread(naming.rename, self.world, self.folder, code, name)
-        return JSONResponse({"actions": self.about()["actions"], "warning": warning})
+        return JSONResponse({"actions": describe_actions(self.world), "warning": warning})
 
     async def upload(self, request: Request) -> Response:
-        """Takes a picture to start from (the body is the file), and answers with the prompt made of it as PNG."""
-        if not same_host(request):
-            return _refuse(403, "Pictures are taken from this server's own page only.")
+        """Start a game from an uploaded image (the body is the file); return the prompt as PNG."""
+        if not is_same_origin(request):
+            return _error(403, "Images are accepted from this server's own page only.")
         player = self.players.get(request.path_params["player"])
         if player is None:
-            return _refuse(404, "This game is no longer running: reload the page.")
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > pictures.MOST_BYTES:
-                return _refuse(413, pictures.too_many_bytes())
+            return _error(404, "This game has ended: reload the page.")
         try:
-            async with self.decoding:
-                prompt = await asyncio.to_thread(pictures.read_picture, bytes(data), self.world.fit_image)
+            body = await _read_body(request, images.MAX_BYTES)
+        except ClientDisconnect:
+            return _error(400, "The request is incomplete.")
+        if body is None:
+            return _error(413, images.too_many_bytes())
+        try:
+            async with self.decode_slot:
+                prompt = await asyncio.to_thread(images.decode_upload, body, self.world.fit_image)
             index = player.add_upload(prompt)
         except UserError as error:
-            return _refuse(422, str(error))
+            return _error(422, str(error))
         headers = {"X-Upload": str(index)}
-        return Response(pictures.encode_picture(prompt), media_type="image/png", headers=headers)
+        return Response(images.encode_frame(prompt), media_type="image/png", headers=headers)
 
-    async def film(self, request: Request) -> Response:
-        """The player's recording, or all since the reset, as `film.mp4` or `film.gif`."""
+    async def get_recording(self, request: Request) -> Response:
+        """Return the player's recording, or all frames since the last reset, as MP4 or GIF."""
         player = self.players.get(request.path_params["player"])
-        kind = request.path_params["kind"]
-        if player is None or kind not in FILM_TYPES:
-            return _refuse(404, "There is no such film: a film is 'mp4' or 'gif', of a game that is running.")
-        frames = player.tape.film()
+        suffix = request.path_params["suffix"]
+        if player is None or suffix not in VIDEO_TYPES:
+            return _error(404, "This recording does not exist: recordings are 'mp4' or 'gif' of a running game.")
+        frames = player.recorder.frames()
 
         def write() -> bytes:
-            with tempfile.TemporaryDirectory(prefix="djinn-film-") as folder:
-                path = Path(folder) / f"film.{kind}"
-                write_film(path, frames, self.world.config.fps)
+            with tempfile.TemporaryDirectory(prefix="djinn-recording-") as folder:
+                path = Path(folder) / f"recording.{suffix}"
+                write_recording(path, frames, self.world.config.fps)
                 return path.read_bytes()
 
         try:
-            async with self.filming:
+            async with self.video_slot:
                 data = await asyncio.to_thread(write)
         except (UserError, OSError) as error:
-            return _refuse(422, str(error))
-        headers = {"Content-Disposition": f'attachment; filename="djinn.{kind}"'}
-        return Response(data, media_type=FILM_TYPES[kind], headers=headers)
+            return _error(422, str(error))
+        headers = {"Content-Disposition": f'attachment; filename="djinn.{suffix}"'}
+        return Response(data, media_type=VIDEO_TYPES[suffix], headers=headers)
 
     async def play(self, websocket: WebSocket) -> None:
-        """One player's game, from the door to the moment they leave."""
-        if not same_host(websocket):
+        """Run the game of one client until it disconnects."""
+        if not is_same_origin(websocket):
             await websocket.close(1008)
             return
         await websocket.accept()
         if len(self.players) >= self.max_players:
             noun = "player" if self.max_players == 1 else "players"
-            text = f"This world is full: {self.max_players} {noun} at once is the most. Try again in a little while."
+            text = f"This server is full (limit: {self.max_players} {noun}). Retry in a few minutes."
             await websocket.send_json({"type": "bye", "reason": "full", "text": text})
             await websocket.close(1013)
             return
         player = Player(
             self.make_session,
             self.prompts,
-            len(self.world.action_names),
+            self.world.action_names,
             sampler=self.world.config.sampler,
             fps=self.fps,
             image_format=self.image_format,
-            work=self._work,
-            send_text=websocket.send_json,
+            run_model_work=self._run_model_work,
+            send_json=websocket.send_json,
             send_frame=websocket.send_bytes,
         )
         self.players[player.id] = player
         tasks: set[asyncio.Task[None]] = set()
         try:
-            await websocket.send_json({"type": "welcome", "player": player.id, "world": self.about()})
-            coroutines = (player.run(), self._listen(websocket, player), self._watch(websocket, player))
+            await websocket.send_json({"type": "welcome", "player": player.id, "world": self.describe()})
+            coroutines = (player.run(), self._receive(websocket, player), self._close_when_idle(websocket, player))
             tasks = {asyncio.create_task(c) for c in coroutines}
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 error = task.exception()
-                if error is not None and not _is_leaving(error):
-                    log.error("a player was dropped", exc_info=error)
+                if error is not None and not _is_disconnect(error):
+                    log.error("the connection to a player was closed after an error", exc_info=error)
         except Exception as error:
-            if not _is_leaving(error):
+            if not _is_disconnect(error):
                 raise
         finally:
             del self.players[player.id]
@@ -312,26 +304,41 @@ class PlayServer:
             with contextlib.suppress(Exception):
                 await websocket.close()
 
-    async def _listen(self, websocket: WebSocket, player: Player) -> None:
+    async def _receive(self, websocket: WebSocket, player: Player) -> None:
+        """Pass messages to the player until the client disconnects."""
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            await player.hear(message.get("text"))
+            await player.handle_message(message.get("text"))
 
-    async def _watch(self, websocket: WebSocket, player: Player) -> None:
-        """Returns, after a word to the player, when they have been idle for too long."""
-        while (left := player.last_heard + self.idle_seconds - time.monotonic()) > 0:
+    async def _close_when_idle(self, websocket: WebSocket, player: Player) -> None:
+        """Wait until the player has been idle for too long, and announce the end of the game."""
+        while (left := player.last_message_at + self.idle_seconds - time.monotonic()) > 0:
             await asyncio.sleep(left)
-        text = "The game was closed because nothing was played for a while. Start again whenever you like."
+        text = "The game was closed because it was idle. Reconnect to start a new one."
         await websocket.send_json({"type": "bye", "reason": "idle", "text": text})
 
 
-def _is_leaving(error: BaseException) -> bool:
+async def _read_body(request: Request, limit: int) -> bytes | None:
+    """Read the body of a request; return None if it has more than `limit` bytes.
+
+    Raises:
+        ClientDisconnect: The client disconnected before the end of the body.
+    """
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            return None
+    return bytes(data)
+
+
+def _is_disconnect(error: BaseException) -> bool:
     return isinstance(error, WebSocketDisconnect) or (
         isinstance(error, RuntimeError) and "websocket" in str(error).lower()
     )
 
 
-def _refuse(status: int, text: str) -> Response:
+def _error(status: int, text: str) -> Response:
     return JSONResponse({"error": text}, status_code=status)

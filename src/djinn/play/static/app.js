@@ -1,130 +1,131 @@
-// The page: wires the controls to the server.
+// The page: connects the controls to the server.
 
-import { Held, actionOf, cap, digit, keysOf, namesOf } from "./keys.js";
-import { Link } from "./link.js";
+import { Connection } from "./connection.js";
 import * as gallery from "./gallery.js";
-import * as names from "./names.js";
+import { HeldInputs, actionOf, digitKey, keyLabel, keyNames, keysOf } from "./keys.js";
+import { defaultName, nameInput, saveName } from "./names.js";
+import * as recording from "./recording.js";
+import * as settings from "./settings.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const FASTEST = Number($("pace").max);
 
 let world = null;
 let keys = [];
 let lastAction = 0;
 let paused = false;
-let naming = false;
-let idle = null;
-let tape = { recording: false, recorded: 0, history: 0, limit: 0 };
-let first = true;
+let renaming = false;
+let idleAction = null;
 
 // ---- playing
 
-const held = new Held((action, pressed) => {
+const held = new HeldInputs((action, pressed) => {
   if (paused) {
-    if (pressed && action !== null) single(action);
-    mark(action);
+    if (pressed && action !== null) playOnce(action);
+    highlight(action);
     return;
   }
-  go();
+  play();
 });
 
-/** Tells the server what is held now; with nothing held, what the player chose for that. */
-function go() {
-  const action = paused || document.hidden ? null : (held.action ?? idle);
-  mark(held.action);
+/** Send the held action, or the idle action if none is held. */
+function play() {
+  const action = paused || document.hidden ? null : (held.action ?? idleAction);
+  highlight(held.action);
   if (action === null) {
-    link.send("release");
-    view.rest();
+    connection.send("release");
+    view.interrupt();
   } else {
     if (held.action !== null) lastAction = action;
-    link.send("hold", { action, stamp: performance.now() });
+    connection.send("hold", { action, timestamp: performance.now() });
   }
 }
 
-function single(action) {
+function playOnce(action) {
   lastAction = action;
-  link.send("step", { action, stamp: performance.now() });
+  connection.send("step", { action, timestamp: performance.now() });
 }
 
-function mark(action) {
+function highlight(action) {
   for (const button of $("actions").children) button.classList.toggle("on", Number(button.dataset.action) === action);
 }
 
-function pause(on) {
+function setPaused(on) {
   paused = on;
   $("pause").setAttribute("aria-pressed", String(on));
-  view.badge(on ? "Paused: each press plays one frame" : null);
-  go();
+  view.showBadge(on ? "Paused: each key press plays one frame" : null);
+  play();
 }
 
 function restart(type, fields = {}) {
-  view.rest();
-  link.send(type, fields);
+  view.interrupt();
+  connection.send(type, fields);
 }
 
-const link = new Link({
+const connection = new Connection({
   welcome(message) {
-    setWorld(message.world);
-    view.curtain(null);
+    showWorld(message.world);
+    view.showOverlay(null);
     held.sources.clear();
-    if (idle !== null) go();
-    if (paused) pause(true);
+    if (idleAction !== null) play();
+    if (paused) setPaused(true);
   },
-  settings(message) {
-    setSlider("steps", message.steps);
-    setSlider("temperature", message.temperature);
-    setSlider("pace", message.fps === 0 ? FASTEST : Math.round(message.fps));
-    $("image").value = message.format;
-    $("seed").value = message.seed;
-  },
-  tape: showTape,
+  settings: settings.show,
+  recording: recording.show,
   error(message) {
-    view.complain(message.text);
+    view.showError(message.text);
   },
   bye(message) {
-    view.curtain(message.text, true);
+    view.showOverlay(message.text, true);
   },
   lost() {
-    view.curtain("The connection to the server is lost. Trying again …");
+    view.showOverlay("Connection lost. Reconnecting …");
   },
   frame(header, bitmap) {
     view.draw(bitmap);
-    const running = !paused && (held.action !== null || idle !== null);
+    const running = !paused && (held.action !== null || idleAction !== null);
     view.measure(header, running);
-    view.trailFrame(header, world.actions.length);
+    view.addToTrail(header, world.actions.length);
     $("undo").disabled = header.undo === 0;
     $("seed").value = header.seed;
-    showTape(header.tape);
+    recording.show(header.recording);
     const data = $("view").dataset;
+    if (!data.number) view.announce("The world is ready.");
     Object.assign(data, { number: header.number, time: header.time, action: header.action ?? "" });
-    if (first) {
-      first = false;
-      view.say("The world is ready.");
-    }
   },
 });
 
-setInterval(view.showFigures, 250);
+setInterval(view.showTimings, 250);
 
-// ---- building the page from the world
+// ---- building the page
 
-function setWorld(about) {
-  world = about;
+function showWorld(description) {
+  const previous = world;
+  world = description;
   held.keys = keys = keysOf(world.actions);
-  document.title = `Djinn · ${world.name}`;
-  $("world").textContent = `${world.name}  ·  ${world.width}×${world.height}, ${world.actions.length} actions`;
-  $("steps").max = Math.max(world.sampler.steps, Math.min(world.limits.steps, world.tokens_per_frame, 32));
-  $("temperature").max = Math.max(3, world.sampler.temperature);
+  document.title = `${world.name} · Djinn`;
+  $("name").textContent = world.name;
+  $("world").textContent = `${world.width}×${world.height} pixels, ${world.actions.length} latent actions, context of ${world.context_frames} frames`;
+  showTraining(world.training);
+  if (idleAction !== null && idleAction >= world.actions.length) idleAction = null;
+  lastAction = Math.min(lastAction, world.actions.length - 1);
+  settings.limit(world);
   view.resize(world.width, world.height);
   buildActions();
-  gallery.build(world, first);
+  gallery.build(world, previous === null);
   buildHelp();
   view.fit();
+  if (previous !== null && previous.name !== world.name) view.showNotice(`The server now plays another world: ${world.name}.`);
 }
 
-function capsOf(index) {
-  return [digit(index), ...keys[index].map(cap)].filter((key) => key !== null);
+function showTraining({ text, warning, tokenizer_steps, dynamics_steps }) {
+  const count = (steps) => steps.toLocaleString("en");
+  const parts = [
+    tokenizer_steps === null ? null : `tokenizer ${count(tokenizer_steps)}`,
+    dynamics_steps === null ? null : `dynamics ${count(dynamics_steps)}`,
+  ].filter((part) => part !== null);
+  $("training").textContent = (parts.length ? `Training steps: ${parts.join(", ")}. ` : "") + text;
+  view.showBanner(warning ? text : null);
 }
 
 function buildActions() {
@@ -132,35 +133,42 @@ function buildActions() {
   const rows = Math.ceil(count / 8);
   $("actions").style.setProperty("--desk-columns", Math.ceil(count / rows));
   $("actions").style.setProperty("--phone-columns", count <= 3 ? count : count % 3 === 0 && count < 9 ? 3 : 4);
-  $("actions").replaceChildren(...world.actions.map((action) => {
-    const button = document.createElement(naming ? "div" : "button");
-    button.className = "action";
-    button.dataset.action = action.index;
-    button.style.setProperty("--hue", view.hue(action.index, count));
-    const caps = document.createElement("span");
-    caps.className = "caps";
-    caps.append(...capsOf(action.index).map(kbd));
-    if (naming) {
-      button.append(caps, names.field(action, { longest: world.limits.name, save: (name) => rename(action, name), done: () => setNaming(false) }));
-      return button;
-    }
-    const name = document.createElement("span");
-    name.className = "name";
-    name.textContent = names.label(action);
-    button.type = "button";
-    button.title = `Hold to play latent action ${action.index}: ${names.label(action)}`;
-    button.append(caps, name);
-    hold(button, () => held.press(`button:${action.index}`, action.index), () => held.let(`button:${action.index}`));
-    return button;
-  }));
-  const options = world.actions.map((action) => new Option(`play ${names.label(action)}`, action.index));
-  $("idle").replaceChildren(new Option("the world waits", ""), ...options);
-  $("idle").value = idle ?? "";
+  $("actions").replaceChildren(...world.actions.map(actionTile));
+  const options = world.actions.map((action) => new Option(`play ${action.name}`, action.index));
+  $("idle").replaceChildren(new Option("wait", ""), ...options);
+  $("idle").value = idleAction ?? "";
 }
 
-/** Fields in place of the actions' buttons, or the buttons again. */
-function setNaming(on) {
-  naming = on;
+function actionTile(action) {
+  const code = action.index;
+  const tile = document.createElement(renaming ? "div" : "button");
+  tile.className = "action";
+  tile.dataset.action = code;
+  tile.style.setProperty("--hue", view.hue(code, world.actions.length));
+  const digit = digitKey(code);
+  const labels = [...(digit === null ? [] : [digit]), ...keys[code].map(keyLabel)];
+  const caps = document.createElement("span");
+  caps.className = "caps";
+  if (digit === null) caps.append(Object.assign(document.createElement("span"), { className: "code", textContent: code }));
+  caps.append(...labels.map(keyCap));
+  if (renaming) {
+    const options = { maxLength: world.limits.name, save: (name) => rename(action, name), done: () => setRenaming(false) };
+    tile.append(caps, nameInput(action, options));
+    return tile;
+  }
+  const name = document.createElement("span");
+  name.className = "name";
+  name.textContent = action.name;
+  tile.type = "button";
+  tile.title = `Action ${code}${action.name === defaultName(code) ? "" : `: ${action.name}`}. Hold to play${labels.length ? ` (key ${labels.join(" or ")})` : ""}.`;
+  tile.append(caps, name);
+  onHold(tile, () => held.press(`button:${code}`, code), () => held.release(`button:${code}`));
+  return tile;
+}
+
+/** Show inputs for the names of the actions, or the buttons. */
+function setRenaming(on) {
+  renaming = on;
   held.clear();
   $("rename").setAttribute("aria-pressed", String(on));
   buildActions();
@@ -169,24 +177,24 @@ function setNaming(on) {
 
 async function rename(action, name) {
   try {
-    const told = await names.send(action.index, name);
-    world.actions = told.actions;
-    if (told.warning) view.complain(told.warning);
-    else view.say("The name is saved.");
+    const result = await saveName(action.index, name);
+    world.actions = result.actions;
+    if (result.warning) view.showError(result.warning);
+    else view.announce("The name is saved.");
   } catch (error) {
-    view.complain(view.reason(error, "The name could not be saved"));
+    view.showError(view.reason(error, "The name was not saved"));
   }
-  if (!naming) buildActions();
+  if (!renaming) buildActions();
 }
 
-function kbd(text) {
+function keyCap(text) {
   const element = document.createElement("kbd");
   element.textContent = text;
   return element;
 }
 
-/** Down and up for a button, by mouse, finger, pen, or Enter and Space. */
-function hold(button, down, up) {
+/** Call `down` and `up` when a button is pressed and released by mouse, touch, pen, Enter or Space. */
+function onHold(button, down, up) {
   button.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     button.setPointerCapture(event.pointerId);
@@ -203,117 +211,52 @@ function hold(button, down, up) {
 }
 
 function buildHelp() {
-  const most = Math.min(world.actions.length, 10);
-  const arrows = keys.flat().filter((key) => key.startsWith("arrow"));
-  const rows = [[["1", "–", digit(most - 1)], "play an action; hold to keep playing"]];
-  if (arrows.length) rows.push([[...new Set(arrows.map(cap))], "the same, as the buttons show; WASD too"]);
-  rows.push([["R"], "back to the start"], [["U"], "take a frame back; hold to rewind"], [["P"], "pause: each press plays one frame"]);
-  rows.push([["N"], "one frame of the last action"], [["C"], "record, and stop recording"], [["E"], "rename the actions"], [["H"], "this help"]);
+  const last = Math.min(world.actions.length, 10) - 1;
+  const named = keys.flat().filter((key) => !key.includes("+"));
+  const rows = [[["0", "–", digitKey(last)], "play the action with this number; hold to continue"]];
+  if (named.length) rows.push([[...new Set(named.map(keyLabel))], "play the action whose button shows the key"]);
+  if (named.some((key) => key.startsWith("arrow"))) rows.push([["W", "A", "S", "D"], "same as the arrow keys"]);
+  rows.push([["R"], "return to the start"], [["U"], "undo one frame; hold to rewind"], [["P"], "pause; each key press plays one frame"]);
+  rows.push([["N"], "play one frame with the last action"], [["C"], "start or stop recording"], [["E"], "rename actions"], [["H"], "help"]);
   $("help-keys").replaceChildren(...rows.map(([caps, text]) => {
     const row = document.createElement("div");
     const term = document.createElement("dt");
-    term.append(...caps.map((key) => (key === "–" ? "–" : kbd(key))));
-    const words = document.createElement("dd");
-    words.textContent = text;
-    row.append(term, words);
+    term.append(...caps.map((key) => (key === "–" ? "–" : keyCap(key))));
+    const description = document.createElement("dd");
+    description.textContent = text;
+    row.append(term, description);
     return row;
   }));
 }
 
-// ---- film
-
-function showTape(state) {
-  tape = state;
-  const { recording, recorded, history } = tape;
-  $("record").setAttribute("aria-pressed", String(recording));
-  $("record").lastElementChild.textContent = recording ? `Stop · ${recorded}` : "Record";
-  const frames = (count) => `${count} ${count === 1 ? "frame" : "frames"}`;
-  $("film-text").textContent = recording ? `Recording: ${frames(recorded)}, at most ${tape.limit}.`
-    : recorded ? `Recorded: ${frames(recorded)}.`
-    : history > 1 ? `Since the start: ${frames(history)}.` : "Nothing played yet.";
-  $("save-mp4").disabled = $("save-gif").disabled = !recorded && history < 2;
-  $("discard").hidden = recording || !recorded;
-}
-
-async function save(kind) {
-  const button = $(`save-${kind}`);
-  const words = button.textContent;
-  button.textContent = "Saving …";
-  try {
-    const answer = await fetch(link.path(`film.${kind}`));
-    if (!answer.ok) throw new Error((await answer.json()).error);
-    const anchor = document.createElement("a");
-    anchor.href = URL.createObjectURL(await answer.blob());
-    anchor.download = `djinn-${world.name}.${kind}`;
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
-    view.say("The film is saved.");
-  } catch (error) {
-    view.complain(view.reason(error, "The film could not be saved"));
-  }
-  button.textContent = words;
-}
-
-// ---- settings
-
-function setSlider(id, value) {
-  const slider = $(id);
-  slider.value = value;
-  paint(slider);
-}
-
-function paint(slider) {
-  const share = (slider.value - slider.min) / (slider.max - slider.min);
-  slider.style.setProperty("--fill", `${share * 100}%`);
-  const value = Number(slider.value);
-  const words = slider.id === "pace" ? (value === FASTEST ? "no limit" : `${value} fps`)
-    : slider.id === "temperature" ? value.toFixed(2) : String(value);
-  $(`${slider.id}-out`).textContent = words;
-  slider.setAttribute("aria-valuetext", words);
-}
-
-for (const id of ["steps", "temperature", "pace"]) $(id).oninput = ({ target }) => paint(target);
-$("steps").onchange = ({ target }) => link.send("sampler", { steps: Number(target.value) });
-$("temperature").onchange = ({ target }) => link.send("sampler", { temperature: Number(target.value) });
-$("pace").onchange = ({ target }) => link.send("pace", { fps: Number(target.value) === FASTEST ? 0 : Number(target.value) });
-$("image").onchange = ({ target }) => link.send("image", { format: target.value });
-$("idle").onchange = ({ target }) => {
-  idle = target.value === "" ? null : Number(target.value);
-  go();
-};
-$("seed").onchange = ({ target }) => {
-  if (target.value === "" || !target.checkValidity()) return view.complain("The seed is a whole number from 0 to 9007199254740991.");
-  restart("reset", { seed: Number(target.value) });
-};
-$("dice").onclick = () => restart("reset", { seed: Math.floor(Math.random() * 1e6) });
-
 // ---- buttons and keys
 
+$("idle").onchange = ({ target }) => {
+  idleAction = target.value === "" ? null : Number(target.value);
+  play();
+};
 $("reset").onclick = () => restart("reset");
-$("pause").onclick = () => pause(!paused);
-$("rename").onclick = () => world && setNaming(!naming);
-$("step").onclick = () => single(lastAction);
-$("record").onclick = () => link.send("record", { do: tape.recording ? "stop" : "start" });
-$("discard").onclick = () => link.send("record", { do: "discard" });
-$("save-mp4").onclick = () => save("mp4");
-$("save-gif").onclick = () => save("gif");
+$("pause").onclick = () => setPaused(!paused);
+$("rename").onclick = () => world && setRenaming(!renaming);
+$("step").onclick = () => playOnce(lastAction);
 $("help-open").onclick = () => $("help").showModal();
+$("banner-close").onclick = () => view.showBanner(null);
 $("retry").onclick = () => {
-  view.curtain("Connecting …");
-  link.open();
+  view.showOverlay("Connecting …");
+  connection.open();
 };
-const undo = () => $("undo").disabled || link.send("undo");
-let rewind = null;
+const undo = () => $("undo").disabled || connection.send("undo");
+let rewindTimer = null;
 const stopRewind = () => {
-  clearTimeout(rewind);
-  rewind = null;
+  clearTimeout(rewindTimer);
+  rewindTimer = null;
 };
-const keepUndoing = (wait) => {
-  if ($("undo").disabled) return stopRewind(); // at the start; a disabled button is not told that it is let go
+const rewind = (wait) => {
+  if ($("undo").disabled) return stopRewind(); // at the start; a disabled button gets no pointerup event
   undo();
-  rewind = setTimeout(() => keepUndoing(90), wait);
+  rewindTimer = setTimeout(() => rewind(90), wait);
 };
-hold($("undo"), () => rewind ?? keepUndoing(400), stopRewind);
+onHold($("undo"), () => rewindTimer ?? rewind(400), stopRewind);
 
 const SHORTCUTS = { r: "reset", p: "pause", n: "step", c: "record", e: "rename", h: "help-open", "?": "help-open" };
 
@@ -327,7 +270,7 @@ addEventListener("keydown", (event) => {
   if (target.matches("button") && (key === " " || key === "enter")) return;
   if (action !== null) {
     event.preventDefault();
-    if (!event.repeat) held.press(`key:${event.code}`, action, namesOf(event));
+    if (!event.repeat) held.press(`key:${event.code}`, action, keyNames(event));
   } else if (key === "u" || key === "backspace") {
     event.preventDefault();
     undo();
@@ -336,19 +279,23 @@ addEventListener("keydown", (event) => {
     $(SHORTCUTS[key]).click();
   }
 });
-// What was used with the mouse lets go of the keyboard, so that arrows and Space go to the game again.
+// A control that was used with the mouse loses the focus, so that arrow keys and Space reach the game.
 addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
 addEventListener("pointerup", ({ target }) => target.matches("input[type=range]") && target.blur());
 addEventListener("change", ({ target }) => target.matches("select") && target.blur());
 
-addEventListener("keyup", (event) => held.let(`key:${event.code}`));
+addEventListener("keyup", (event) => held.release(`key:${event.code}`));
 addEventListener("blur", () => held.clear());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) held.clear();
-  go();
+  play();
 });
 new ResizeObserver(view.fit).observe($("screen"));
 addEventListener("resize", view.fit);
 
-gallery.listen({ start: restart, path: (rest) => link.path(rest) });
-link.open();
+const send = (type, fields) => connection.send(type, fields);
+const path = (rest) => connection.path(rest);
+gallery.listen({ start: restart, path });
+settings.listen({ send, reset: (seed) => restart("reset", { seed }) });
+recording.listen({ send, path, fileName: () => `djinn-${world.name}` });
+connection.open();

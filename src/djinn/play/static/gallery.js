@@ -1,31 +1,32 @@
-// The pictures to start from: the world's own, and the player's.
+// Images to start from: the prompts of the world, and uploads of the player.
 
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 let world = null;
-let on = null;
+let handlers = null;
 
-/** Shows the world's prompts; the first one stands on the screen until the first frame is there. */
-export function build(about, first) {
-  world = about;
+/** Show the prompts of a world. With `draw`, also show the first prompt until the first frame arrives. */
+export function build(description, draw) {
+  world = description;
   const add = document.createElement("button");
   add.type = "button";
   add.className = world.prompts ? "add" : "add wide";
-  add.title = add.ariaLabel = "Upload a picture (PNG, JPEG or WebP)";
+  add.title = add.ariaLabel = "Upload an image (PNG, JPEG or WebP)";
   add.append(icon("M10 4v12M4 10h12"));
-  if (!world.prompts) add.append(Object.assign(document.createElement("span"), { textContent: "Choose a picture to start from" }));
+  if (!world.prompts) add.append(Object.assign(document.createElement("span"), { textContent: "Choose an image to start from" }));
   add.onclick = () => $("file").click();
+  // The server id keeps the browser from reusing an image of another world on the same port.
   const thumbs = Array.from({ length: world.prompts }, (_, index) =>
-    thumb(`api/prompts/${index}.png`, `Start from picture ${index + 1}`, () => on.start("prompt", { index })));
+    thumbnail(`api/prompts/${index}.png?server=${world.server}`, `Start from prompt ${index}`, () => handlers.start("prompt", { index })));
   $("gallery").replaceChildren(...thumbs, add);
   if (thumbs.length) {
-    choose(thumbs[0]);
-    if (first) thumbs[0].firstChild.onload = ({ target }) => $("view").dataset.number || view.draw(target);
+    select(thumbs[0]);
+    if (draw) thumbs[0].firstChild.onload = ({ target }) => $("view").dataset.number || view.draw(target);
   }
 }
 
-function thumb(source, title, start) {
+function thumbnail(source, title, start) {
   const button = document.createElement("button");
   button.type = "button";
   button.title = button.ariaLabel = title;
@@ -35,13 +36,13 @@ function thumb(source, title, start) {
   image.draggable = false;
   button.append(image);
   button.onclick = () => {
-    choose(button);
+    select(button);
     start();
   };
   return button;
 }
 
-function choose(button) {
+function select(button) {
   for (const other of $("gallery").children) other.setAttribute("aria-pressed", String(other === button));
 }
 
@@ -57,34 +58,34 @@ function icon(path) {
 
 async function upload(file) {
   if (!file || !world) return;
-  const most = world.limits.upload_bytes;
-  if (file.size > most) {
-    view.complain(`This file is too large: at most ${most / 1e6} MB are taken, so save it smaller first.`);
+  const limit = world.limits.upload_bytes;
+  if (file.size > limit) {
+    view.showError(`This file is too large: the limit is ${limit / 1e6} MB. Save a smaller copy first.`);
     return;
   }
   try {
-    const answer = await fetch(on.path("uploads"), { method: "POST", body: file });
-    if (!answer.ok) throw new Error((await answer.json()).error);
-    const index = Number(answer.headers.get("X-Upload"));
-    const button = thumb(URL.createObjectURL(await answer.blob()), `Start from ${file.name || "your picture"}`, () => on.start("upload", { index }));
+    const response = await fetch(handlers.path("uploads"), { method: "POST", body: file });
+    if (!response.ok) throw new Error((await response.json()).error);
+    const index = Number(response.headers.get("X-Upload"));
+    const button = thumbnail(URL.createObjectURL(await response.blob()), `Start from ${file.name || "your image"}`, () => handlers.start("upload", { index }));
     $("gallery").lastElementChild.before(button);
-    choose(button);
+    select(button);
     button.scrollIntoView({ block: "nearest" });
   } catch (error) {
-    view.complain(view.reason(error, "The picture could not be sent"));
+    view.showError(view.reason(error, "The image was not uploaded"));
   }
 }
 
-/** Takes pictures by button, by drag and drop, and by paste. */
-export function listen(handlers) {
-  on = handlers;
+/** Accept images by file dialog, drag and drop, and paste. */
+export function listen(on) {
+  handlers = on;
   $("file").onchange = ({ target }) => {
     upload(target.files[0]);
     target.value = "";
   };
-  const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   addEventListener("dragover", (event) => {
-    if (!carries(event)) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
     $("drop").hidden = false;
   });
@@ -93,7 +94,7 @@ export function listen(handlers) {
   });
   addEventListener("drop", (event) => {
     $("drop").hidden = true;
-    if (!carries(event)) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
     upload(event.dataTransfer.files[0]);
   });

@@ -1,54 +1,48 @@
-// From keys and fingers to the action that is held.
+// Map keyboard events to actions.
 
 const WASD = { KeyW: "arrowup", KeyA: "arrowleft", KeyS: "arrowdown", KeyD: "arrowright" };
-const ARROWS = ["arrowleft", "arrowright", "arrowup", "arrowdown"];
-const CAPS = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣", enter: "⏎", escape: "esc", shift: "⇧" };
+const LABELS = { arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣", enter: "⏎", escape: "esc", shift: "⇧" };
 
-/** One spelling for a key: "Left", "ArrowLeft" and "arrowleft" are the same. Keys held together are joined by a plus. */
-export function spell(name) {
+/** Normalize a key name: "Left", "ArrowLeft" and "arrowleft" are equal. A plus joins keys that are held together. */
+export function normalizeKey(name) {
   let key = String(name).toLowerCase();
-  if (/.\+./.test(key)) return key.split("+").map(spell).join("+");
+  if (/.\+./.test(key)) return key.split("+").map(normalizeKey).join("+");
   if (key === "space" || key === "spacebar") key = " ";
   if (["left", "right", "up", "down"].includes(key)) key = `arrow${key}`;
   return key.replace(/^key([a-z])$/, "$1").replace(/^digit(\d)$/, "$1");
 }
 
-export const cap = (key) => CAPS[key] ?? (key.length === 1 ? key.toUpperCase() : key.split("+").map((part) => CAPS[part] ?? part).join(""));
+export const keyLabel = (key) => LABELS[key] ?? (key.length === 1 ? key.toUpperCase() : key.split("+").map((part) => LABELS[part] ?? part).join(""));
 
-/** The number key of an action: 1 to 9, then 0; further actions have none. */
-export const digit = (index) => (index < 9 ? String(index + 1) : index === 9 ? "0" : null);
+/** Digit key of an action: its code. Codes from 10 on have none. */
+export const digitKey = (code) => (code < 10 ? String(code) : null);
 
-/** Keys of every action beside its number key. A world that names none gets the arrow keys for its first actions. */
-export function keysOf(actions) {
-  const named = actions.map((action) => (action.keys ?? []).map(spell));
-  if (named.some((keys) => keys.length)) return named;
-  return actions.map((_, index) => (ARROWS[index] ? [ARROWS[index]] : []));
-}
+/** Keys of every action besides its digit key, as the world lists them. */
+export const keysOf = (actions) => actions.map((action) => (action.keys ?? []).map(normalizeKey));
 
-/** The action a keyboard event asks for, or null. Digits count by position, so that every layout has them. */
+/** Action of a keyboard event, or null. Digits are matched by physical key, so they work on every layout. */
 export function actionOf(event, keys) {
-  const number = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1] ?? (/^\d$/.test(event.key) ? event.key : null);
-  for (const key of [spell(event.key), number, WASD[event.code]]) {
+  const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1] ?? (/^\d$/.test(event.key) ? event.key : null);
+  for (const key of [normalizeKey(event.key), digit, WASD[event.code]]) {
     if (key === null || key === undefined) continue;
-    const named = keys.findIndex((list) => list.includes(key));
-    if (named >= 0) return named;
-    const index = key === number ? (Number(key) + 9) % 10 : -1;
-    if (index >= 0 && index < keys.length) return index;
+    const code = keys.findIndex((list) => list.includes(key));
+    if (code >= 0) return code;
+    if (key === digit && Number(digit) < keys.length) return Number(digit);
   }
   return null;
 }
 
-/** The names by which a world may list the key of a keyboard event. */
-export const namesOf = (event) => [spell(event.key), WASD[event.code]].filter((key) => key !== undefined);
+/** Names under which a world may list the key of a keyboard event. */
+export const keyNames = (event) => [normalizeKey(event.key), WASD[event.code]].filter((key) => key !== undefined);
 
 /**
- * What is held down now: the newest wins, and when it is let go the one before it counts again. Keys that the world lists
- * together, as "ArrowRight+ArrowUp", play their action while all of them are held, the newest among them.
+ * Keys and buttons that are held down. The newest determines the action; when it is released, the previous one applies.
+ * A combination such as "ArrowRight+ArrowUp" plays its action while all of its keys are held, the newest among them.
  */
-export class Held {
-  constructor(change) {
+export class HeldInputs {
+  constructor(onChange) {
     this.sources = new Map();
-    this.change = change;
+    this.onChange = onChange;
     this.keys = [];
   }
 
@@ -56,28 +50,28 @@ export class Held {
     const sources = [...this.sources.values()];
     const newest = sources.at(-1);
     const down = new Set(sources.flatMap((source) => source.names));
-    const together = (key) => {
+    const isHeld = (key) => {
       const parts = key.split("+");
       return parts.length > 1 && parts.every((part) => down.has(part)) && parts.some((part) => newest.names.includes(part));
     };
-    const index = this.keys.findIndex((list) => list.some(together));
-    return index >= 0 ? index : (newest?.action ?? null);
+    const code = this.keys.findIndex((list) => list.some(isHeld));
+    return code >= 0 ? code : (newest?.action ?? null);
   }
 
   press(source, action, names = []) {
     this.sources.delete(source);
     this.sources.set(source, { action, names });
-    this.change(this.action, true);
+    this.onChange(this.action, true);
   }
 
-  let(source) {
-    if (this.sources.delete(source)) this.change(this.action, false);
+  release(source) {
+    if (this.sources.delete(source)) this.onChange(this.action, false);
   }
 
   clear() {
     if (this.sources.size) {
       this.sources.clear();
-      this.change(null, false);
+      this.onChange(null, false);
     }
   }
 }

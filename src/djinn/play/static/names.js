@@ -1,24 +1,21 @@
-// What actions are called here, and the fields in which a player calls them something else.
+// Edit the names of actions.
 
-const UNNAMED = /^action \d+$/;
-
-/** The names that a new world gives its actions count from 0; here they count as the number keys do. */
-export const label = (action) => (UNNAMED.test(action.name) ? `action ${action.index + 1}` : action.name);
+export const defaultName = (code) => `action ${code}`;
 
 /**
- * A field for an action's name.
+ * Create an input for the name of an action.
  * @param {{index: number, name: string}} action
- * @param {{longest: number, save: function(string), done: function()}} on  what to do with a name, and at the end
+ * @param {{maxLength: number, save: function(string), done: function()}} options  handlers for a new name and the end
  */
-export function field(action, { longest, save, done }) {
-  const named = UNNAMED.test(action.name) ? "" : action.name;
+export function nameInput(action, { maxLength, save, done }) {
+  const placeholder = defaultName(action.index);
+  const value = action.name === placeholder ? "" : action.name;
   const input = document.createElement("input");
-  Object.assign(input, { type: "text", value: named, maxLength: longest, placeholder: `action ${action.index + 1}` });
-  Object.assign(input, { autocomplete: "off", spellcheck: false, className: "name" });
-  input.setAttribute("aria-label", `Name of action ${action.index + 1}`);
+  Object.assign(input, { type: "text", value, maxLength, placeholder, autocomplete: "off", spellcheck: false, className: "name" });
+  input.setAttribute("aria-label", `Name of action ${action.index}`);
   input.onchange = () => save(input.value);
   input.onkeydown = ({ key }) => {
-    if (key === "Escape") input.value = named;
+    if (key === "Escape") input.value = value;
     if (key === "Enter" || key === "Escape") {
       input.blur();
       done();
@@ -27,11 +24,11 @@ export function field(action, { longest, save, done }) {
   return input;
 }
 
-/** Tells the server an action's name; gives back all actions, and a warning where it could not be written down. */
-export async function send(index, name) {
+/** Save the name of an action. Return all actions, and a warning or null. */
+export async function saveName(index, name) {
   const address = new URL(`api/actions/${index}`, document.baseURI);
-  const answer = await fetch(address, { method: "POST", body: JSON.stringify({ name }) });
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.error);
-  return told;
+  const response = await fetch(address, { method: "POST", body: JSON.stringify({ name }) });
+  const result = await response.json();
+  if (!response.ok) throw new Error(result.error);
+  return result;
 }

@@ -1,23 +1,23 @@
-// What is seen: the screen with its crisp pixels, the trail of actions, the figures.
+// Output: the screen with its sharp pixels, the timeline of actions, timings, messages.
 
 const $ = (id) => document.getElementById(id);
 const view = $("view");
 const glow = $("glow");
 const trail = $("trail");
-const TRAIL = 96;
-const PARTS = [["dynamics", "dynamics"], ["decode", "decode"], ["image", "picture"], ["queue", "queue"]];
+const TRAIL_LENGTH = 96;
+const PARTS = [["dynamics", "dynamics"], ["decode", "decode"], ["image", "encoding"], ["queue", "queue"]];
 
-export const hue = (index, count) => Math.round((38 + (index * 360) / Math.max(count, 1)) % 360);
+export const hue = (code, count) => Math.round((38 + (code * 360) / Math.max(count, 1)) % 360);
 
-/** Gives the screen the largest size at which every pixel of the world covers a whole number of the display's. */
+/** Enlarge the screen as far as possible while each pixel of the frame covers an integer number of display pixels. */
 export function fit() {
   const box = $("screen");
   const ratio = window.devicePixelRatio || 1;
   const phone = window.matchMedia("(max-width: 899px)").matches;
   const width = box.clientWidth;
   const height = phone ? Math.min(width, Math.max(200, window.innerHeight * 0.56)) : box.clientHeight;
-  const most = Math.min((width * ratio) / view.width, (height * ratio) / view.height);
-  const scale = (most >= 1 ? Math.floor(most) : most) / ratio;
+  const limit = Math.min((width * ratio) / view.width, (height * ratio) / view.height);
+  const scale = (limit >= 1 ? Math.floor(limit) : limit) / ratio;
   const size = { width: `${view.width * scale}px`, height: `${view.height * scale}px` };
   Object.assign(view.style, size);
   Object.assign(glow.style, size);
@@ -34,50 +34,49 @@ export function resize(width, height) {
   fit();
 }
 
-const pen = view.getContext("2d", { alpha: false, willReadFrequently: false });
-const light = glow.getContext("2d", { alpha: false });
+const screenContext = view.getContext("2d", { alpha: false, willReadFrequently: false });
+const glowContext = glow.getContext("2d", { alpha: false });
 
-export function draw(picture) {
-  pen.drawImage(picture, 0, 0, view.width, view.height);
-  light.drawImage(picture, 0, 0, glow.width, glow.height);
+export function draw(image) {
+  screenContext.drawImage(image, 0, 0, view.width, view.height);
+  glowContext.drawImage(image, 0, 0, glow.width, glow.height);
 }
 
-// ---- the trail: one mark for each frame played, in the colour of its action
+// ---- timeline: one mark for each frame, in the color of its action
 
 const played = [];
 let dropped = 0;
-let colours = 1;
+let actionCount = 1;
 
-export function trailFrame(header, actions) {
-  colours = actions;
+export function addToTrail(header, actions) {
+  actionCount = actions;
   if (header.time === 0) dropped = played.length = 0;
   else if (header.action === null) played.splice(Math.max(0, header.time - dropped));
   else played.push(header.action);
-  if (played.length > 8 * TRAIL) dropped += played.splice(0, 4 * TRAIL).length;
+  if (played.length > 8 * TRAIL_LENGTH) dropped += played.splice(0, 4 * TRAIL_LENGTH).length;
   drawTrail();
 }
 
 function drawTrail() {
-  const ink = trail.getContext("2d");
-  ink.clearRect(0, 0, trail.width, trail.height);
-  const wide = trail.width / TRAIL;
-  const last = played.slice(-TRAIL);
-  last.forEach((action, i) => {
-    ink.fillStyle = `hsl(${hue(action, colours)} 60% 64%)`;
-    ink.fillRect(Math.round(i * wide), 0, Math.max(1, Math.ceil(wide) - 1), trail.height);
+  const context = trail.getContext("2d");
+  context.clearRect(0, 0, trail.width, trail.height);
+  const width = trail.width / TRAIL_LENGTH;
+  played.slice(-TRAIL_LENGTH).forEach((action, i) => {
+    context.fillStyle = `hsl(${hue(action, actionCount)} 60% 64%)`;
+    context.fillRect(Math.round(i * width), 0, Math.max(1, Math.ceil(width) - 1), trail.height);
   });
 }
 
-// ---- figures: medians of the last 60 frames
+// ---- timings: medians of the last 60 frames
 
-const LAST = 60;
+const WINDOW = 60;
 const series = {};
-let before = null;
+let lastFrameAt = null;
 
-function note(name, value) {
+function add(name, value) {
   const list = (series[name] ??= []);
   list.push(value);
-  if (list.length > LAST) list.shift();
+  if (list.length > WINDOW) list.shift();
 }
 
 function median(name) {
@@ -85,26 +84,26 @@ function median(name) {
   return list.length ? list[list.length >> 1] : null;
 }
 
-/** Notes a frame's figures. `running` says whether frames follow one another, so that pauses are not counted. */
+/** Add the timings of a frame. `running` tells whether frames follow each other, so that pauses do not count. */
 export function measure(header, running) {
   const now = performance.now();
   if (header.action === null) {
-    before = null;
+    lastFrameAt = null;
     return;
   }
-  if (running && before !== null && now - before < 5000) note("gap", now - before);
-  before = running ? now : null;
-  if (header.stamp !== undefined) note("latency", now - header.stamp - header.waited);
-  for (const [part] of PARTS) if (part in header.ms) note(part, header.ms[part]);
+  if (running && lastFrameAt !== null && now - lastFrameAt < 5000) add("interval", now - lastFrameAt);
+  lastFrameAt = running ? now : null;
+  if (header.timestamp !== undefined) add("latency", now - header.timestamp - header.waited);
+  for (const [part] of PARTS) if (part in header.ms) add(part, header.ms[part]);
 }
 
-export const rest = () => { before = null; };
+export const interrupt = () => { lastFrameAt = null; };
 
 const ms = (value) => (value === null ? "–" : value < 9.95 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`);
 
-export function showFigures() {
-  const gap = median("gap");
-  $("fps").textContent = gap ? (1000 / gap).toFixed(1) : "–";
+export function showTimings() {
+  const interval = median("interval");
+  $("fps").textContent = interval ? (1000 / interval).toFixed(1) : "–";
   $("latency").textContent = ms(median("latency"));
   const parts = PARTS.map(([part, name], i) => ({ name, value: median(part), tone: `tone${i}` }));
   $("budget").replaceChildren(...parts.filter((p) => p.value).map((p) => {
@@ -126,40 +125,51 @@ export function showFigures() {
   }));
 }
 
-// ---- words
+// ---- messages
 
-export function complain(text) {
+function toast(text, kind) {
   const box = $("toasts");
   while (box.children.length >= 3) box.firstChild.remove();
-  const toast = document.createElement("div");
-  toast.className = "toast";
+  const element = document.createElement("div");
+  element.className = `toast ${kind}`;
   const line = document.createElement("p");
   line.textContent = text;
   const close = document.createElement("button");
   close.type = "button";
   close.textContent = "✕";
   close.setAttribute("aria-label", "Dismiss");
-  close.onclick = () => toast.remove();
-  toast.append(line, close);
-  box.append(toast);
-  setTimeout(() => toast.remove(), 9000);
+  close.onclick = () => element.remove();
+  element.append(line, close);
+  box.append(element);
+  setTimeout(() => element.remove(), 9000);
 }
 
-/** What to say when a request failed: the server's own sentence, or that it did not answer. */
+export const showError = (text) => toast(text, "error");
+export const showNotice = (text) => toast(text, "notice");
+
+/** Message for a failed request: the server's error, or that the server did not respond. */
 export const reason = (error, what) =>
-  error instanceof TypeError || error instanceof SyntaxError ? `${what}: the server did not answer.` : error.message;
+  error instanceof TypeError || error instanceof SyntaxError ? `${what}: the server did not respond.` : error.message;
 
-export function say(text) {
-  $("say").textContent = text;
+/** Announce a text to screen readers. */
+export function announce(text) {
+  $("announcement").textContent = text;
 }
 
-export function badge(text) {
+export function showBadge(text) {
   $("badge").textContent = text ?? "";
   $("badge").hidden = !text;
 }
 
-export function curtain(text, retry = false) {
-  $("curtain-text").textContent = text ?? "";
-  $("curtain").hidden = !text;
+/** Cover the screen with a text, or uncover it with null. */
+export function showOverlay(text, retry = false) {
+  $("overlay-text").textContent = text ?? "";
+  $("overlay").hidden = !text;
   $("retry").hidden = !retry;
+}
+
+/** Show a warning below the header, or hide it with null. */
+export function showBanner(text) {
+  $("banner-text").textContent = text ?? "";
+  $("banner").hidden = !text;
 }

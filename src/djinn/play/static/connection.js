@@ -1,15 +1,16 @@
-// The websocket to the server: JSON texts one way, JSON texts and frames the other way.
+// Websocket to the server. The page sends JSON texts; the server sends JSON texts and frames.
 
 const decoder = new TextDecoder();
+const MAX_RETRY_MS = 3000;
 
-export class Link {
-  /** @param {{welcome, settings, tape, error, bye, frame, lost}} on  what to do with each message */
-  constructor(on) {
-    this.on = on;
+export class Connection {
+  /** @param {{welcome, settings, recording, error, bye, frame, lost}} handlers  one for each message type */
+  constructor(handlers) {
+    this.handlers = handlers;
     this.socket = null;
     this.player = null;
     this.ended = false;
-    this.tries = 0;
+    this.attempts = 0;
     this.drawing = Promise.resolve();
   }
 
@@ -22,44 +23,44 @@ export class Link {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => {
       if (socket !== this.socket) return;
-      if (typeof data === "string") this.text(JSON.parse(data));
-      else this.drawing = this.drawing.then(() => this.frame(data)).catch((error) => console.error(error));
+      if (typeof data === "string") this.handleText(JSON.parse(data));
+      else this.drawing = this.drawing.then(() => this.handleFrame(data)).catch((error) => console.error(error));
     };
     socket.onclose = () => {
       if (socket !== this.socket) return;
       this.socket = this.player = null;
       if (this.ended) return;
-      this.on.lost();
-      this.timer = setTimeout(() => this.open(), Math.min(500 * 2 ** this.tries++, 8000));
+      this.handlers.lost();
+      this.timer = setTimeout(() => this.open(), Math.min(500 * 2 ** this.attempts++, MAX_RETRY_MS));
     };
     this.socket = socket;
   }
 
-  text(message) {
+  handleText(message) {
     if (message.type === "welcome") {
       this.player = message.player;
-      this.tries = 0;
+      this.attempts = 0;
     } else if (message.type === "bye") {
       this.ended = true;
     }
-    this.on[message.type]?.(message);
+    this.handlers[message.type]?.(message);
   }
 
-  async frame(data) {
+  async handleFrame(data) {
     const length = new DataView(data).getUint16(0);
     const header = JSON.parse(decoder.decode(new Uint8Array(data, 2, length)));
     const blob = new Blob([new Uint8Array(data, 2 + length)], { type: `image/${header.format}` });
     const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-    this.on.frame(header, bitmap);
+    this.handlers.frame(header, bitmap);
     bitmap.close();
-    this.send("seen", { number: header.number, stamp: performance.now() });
+    this.send("ack", { number: header.number, timestamp: performance.now() });
   }
 
   send(type, fields = {}) {
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
   }
 
-  /** Address of one of this player's own pages on the server. */
+  /** URL of a resource of this player on the server. */
   path(rest) {
     return new URL(`api/players/${this.player}/${rest}`, document.baseURI);
   }

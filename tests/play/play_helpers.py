@@ -1,4 +1,4 @@
-"""What the tests of playing share: a small world, servers, a player without a page."""
+"""Helpers of the tests in this folder: a small world, servers, a websocket client."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CONFIG = WorldConfig(
 
 
 def start(folder: Path, port: int, **settings: Any) -> subprocess.Popen[str]:
-    """Starts a server process as `djinn play --no-browser` does."""
+    """Start a server process as `djinn play --no-browser` does."""
     code = (
         f"from djinn.play.server import serve; serve({str(folder)!r}, port={port}, open_browser=False, **{settings!r})"
     )
@@ -69,7 +69,7 @@ def start(folder: Path, port: int, **settings: Any) -> subprocess.Popen[str]:
 
 
 class Client:
-    """A player without a page."""
+    """Websocket client without a page."""
 
     def __init__(self, server: str, **settings: Any) -> None:
         self.server = server
@@ -83,18 +83,18 @@ class Client:
         self.socket.send(json.dumps({"type": type, **fields}))
 
     def frame(self, seconds: float = 20) -> tuple[dict[str, Any], np.ndarray]:
-        """The next frame, and tells the server that it was seen."""
+        """Receive and acknowledge the next frame; return its header and pixels."""
         while True:
             message = self.socket.recv(timeout=seconds)
             if isinstance(message, bytes):
-                header, picture = unpack_frame(message)
+                header, image = unpack_frame(message)
                 self.number = header["number"]
-                self.send("seen", number=self.number)
-                return header, np.array(Image.open(io.BytesIO(picture)))
+                self.send("ack", number=self.number)
+                return header, np.array(Image.open(io.BytesIO(image)))
             self.texts.append(json.loads(message))
 
     def text(self, type: str, seconds: float = 20) -> dict[str, Any]:
-        """The next text of this type; frames before it are left out."""
+        """Receive the next text message of a type; frames before it are dropped."""
         while True:
             for i, message in enumerate(self.texts):
                 if message["type"] == type:
@@ -104,7 +104,7 @@ class Client:
                 self.texts.append(json.loads(message))
 
     def act(self, type: str, **fields: Any) -> np.ndarray:
-        """Sends what makes one frame, and returns that frame."""
+        """Send a message that leads to one frame, and return the frame."""
         self.send(type, **fields)
         return self.frame()[1]
 
@@ -113,45 +113,45 @@ class Client:
 
 
 def connect_as(name: str, server: str) -> contextlib.AbstractContextManager[ClientConnection]:
-    """A websocket to a server, from its own page under another name, as after DNS rebinding."""
+    """Open a websocket under another host name, as after DNS rebinding."""
     address, port = server.split(":")
     here = socket.create_connection((address, int(port)))
     return connect(f"ws://{name}:{port}/ws", sock=here, origin=Origin(f"http://{name}:{port}"), open_timeout=30)
 
 
-def ask(server: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """One HTTP request: status, headers, body."""
-    request = urllib.request.Request(f"http://{server}{path}", data, headers)
+def request(server: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Send an HTTP request; return status, headers and body."""
+    message = urllib.request.Request(f"http://{server}{path}", data, headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, dict(answer.headers), answer.read()
+        with urllib.request.urlopen(message, timeout=60) as response:
+            return response.status, dict(response.headers), response.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
 
 
-def players(server: str) -> int:
-    """How many play there."""
-    return json.loads(ask(server, "/healthz")[2])["players"]
+def player_count(server: str) -> int:
+    """Return the number of players on a server."""
+    return json.loads(request(server, "/healthz")[2])["players"]
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Waits until something is true."""
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come true"
+        assert time.monotonic() < end, "condition not true in time"
         time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def serving(world: World, **settings: Any) -> Iterator[str]:
-    """A server inside this process, for what needs another world, session or limit."""
+    """Run a server in this process, for tests with another world, session or limit."""
     listener = socket.create_server(("127.0.0.1", 0))
     app = create_app(world, **settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws_per_message_deflate=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        until(lambda: server.started)
+        wait_until(lambda: server.started)
         yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -160,7 +160,7 @@ def serving(world: World, **settings: Any) -> Iterator[str]:
 
 
 def huge_png(side: int) -> bytes:
-    """A small file that claims to be a huge picture."""
+    """Return a small PNG file whose header states a large size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
