@@ -5,8 +5,8 @@
 Each named action is played with its digit key from several prompts. The recipe prints the median
 shift of the scene per frame, and the number of prompts from which the scene moves in the expected
 direction. The camera follows the player, so the scene moves left when the player moves right, and
-down when the player jumps. The output image has one row for each prompt: the first frame, and the last frame for
-each key. Requires the extra 'play' and Chromium.
+down when the player jumps. The output image has one row for each prompt: the first frame, and the
+last frame for each key. Requires the extra 'play' and Chromium.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ class PlayServer:
         return Response(self.prompt_files[index], media_type="image/png")
 
     async def rename_action(self, request: Request) -> Response:
-        """Rename an action; the body is `{"name": TEXT}`. Return all actions, and a warning or null."""
+        """Rename an action to the name in the body, `{"name": TEXT}`; return all actions."""
         if not is_same_origin(request):
             return _error(403, "Names are accepted from this server's own page only.")
         code = request.path_params["code"]
