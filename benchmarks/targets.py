@@ -1,6 +1,7 @@
-"""Says which speed targets hold on this machine: `python benchmarks/targets.py`, on two otherwise idle cores.
+"""Test the speed targets of the project: `python benchmarks/targets.py`, on two idle cores.
 
-It takes over five minutes, nearly all of them for the 2,000 frames; each row is printed as soon as it is known.
+Takes over five minutes, most of them for a session of 2,000 frames. Each row is printed as soon as
+it is measured.
 """
 
 from __future__ import annotations
@@ -9,41 +10,42 @@ import sys
 
 import torch
 
-from djinn import benchmark as bench
 from djinn.backends.select import prepare_for_inference
+from djinn.benchmark import machine, play, run, training
 from djinn.malloc import keep_freed_memory
 
-GROWTH_MB = 10.0
-"""Memory may grow by so little from frame 500 to frame 2,000 and still be called flat."""
+MAX_GROWTH_MB = 10.0
+"""Growth of memory from frame 500 to frame 2,000 that still counts as constant."""
 
 
 def main() -> None:
-    """Measures what `djinn bench preset:bench --long` does, training of the dynamics only, and compares."""
+    """Benchmark `preset:bench` and compare each result with its target."""
     keep_freed_memory()
-    place = torch.device("cpu")
-    host = bench.machine(place)
+    device = torch.device("cpu")
+    host = machine.describe_machine(device)
     print(f"{host['cpu']}, {host['cores']} cores, load {host['load']}, torch {host['torch']}", flush=True)
-    world, config = bench.load("preset:bench", place)
-    played, sampler = prepare_for_inference(world), world.config.sampler
+    world, config = run.load("preset:bench", device)
+    prepared, sampler = prepare_for_inference(world), world.config.sampler
 
-    median = bench.play(played, sampler, 60, _say)["play_fps"]["p50"]
-    _row("play, frames/s (median)", median, "at least 10", median >= 10)
-    long = bench.play_long(played, sampler, _say)
-    late = long["late_over_early"]
-    _row(f"frame {bench.LONG:,} / frame {bench.EARLY}", late, "at most 1.05", late <= 1.05)
-    quarter, whole = bench.LONG // 4, bench.LONG
-    growth = round(long["peak_memory_mb"][str(whole)] - long["peak_memory_mb"][str(quarter)], 1)
-    _row(f"memory, frame {quarter:,} to {whole:,}, MB", growth, f"at most {GROWTH_MB:g}", growth <= GROWTH_MB)
-    # last, since the peak of memory that training leaves would hide what play takes
-    trained = bench.training(world, config, "auto", _say, ["dynamics"])["train_fps"]
-    _row("training the dynamics, frames/s", trained, "at least 45", trained >= 45)
-
-
-def _row(name: str, value: float, target: str, holds: bool) -> None:
-    print(f"{'ok  ' if holds else 'MISS'}  {name:<34}{value:>10}   {target}", flush=True)
+    median = play.play(prepared, sampler, 60, _log)["play_fps"]["p50"]
+    _print_row("play, frames/s (median)", median, "at least 10", median >= 10)
+    long = play.play_long(prepared, sampler, _log)
+    ratio = long["late_over_early"]
+    _print_row(f"frame {play.LONG:,} / frame {play.EARLY}", ratio, "at most 1.05", ratio <= 1.05)
+    quarter, end = play.LONG // 4, play.LONG
+    growth = round(long["peak_memory_mb"][str(end)] - long["peak_memory_mb"][str(quarter)], 1)
+    target = f"at most {MAX_GROWTH_MB:g}"
+    _print_row(f"memory, frame {quarter:,} to {end:,}, MB", growth, target, growth <= MAX_GROWTH_MB)
+    # training comes last: its peak of memory would hide that of play
+    fps = training.benchmark_training(world, config, "auto", _log, ["dynamics"])["train_fps"]
+    _print_row("training the dynamics, frames/s", fps, "at least 45", fps >= 45)
 
 
-def _say(text: str) -> None:
+def _print_row(name: str, value: float, target: str, reached: bool) -> None:
+    print(f"{'ok  ' if reached else 'MISS'}  {name:<34}{value:>10}   {target}", flush=True)
+
+
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -67,9 +67,9 @@ def note_machine(run: Path, stage: str, device: str) -> None:
     """Notes in a run folder's `trained_on.json` that a stage is trained on this machine."""
     import torch
 
-    from djinn.benchmark import machine
+    from djinn.benchmark.machine import describe_machine
 
-    host = machine(torch.device(device))
+    host = describe_machine(torch.device(device))
     name = host["gpu"] or f"{host['threads']} thread(s) of {host['cores']} cores, {host['cpu']}"
     notes = trained_on(run)
     if name not in notes.setdefault(stage, []):

@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         UserError: world or data set are missing or do not match, or `--out` holds figures of others.
     """
     from djinn.backends.select import prepare_for_inference
-    from djinn.benchmark import machine, play
+    from djinn.benchmark.machine import describe_machine
+    from djinn.benchmark.play import play
     from djinn.models.world import World
     from djinn.report.evaluation import evaluate
     from djinn.train.token_cache import fingerprint
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         "data": data.identity,
         "clips": args.clips,
         "horizon": args.horizon,
-        "machine": machine(world.device)["gpu"] or machine(world.device)["cpu"],
+        "machine": describe_machine(world.device)["gpu"] or describe_machine(world.device)["cpu"],
     }
     path = args.out / "results.json"
     results = read_results(path, asked)

@@ -156,7 +156,7 @@ class Study:
         return run
 
     def _measure(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
-        from djinn.benchmark import machine
+        from djinn.benchmark.machine import describe_machine
         from djinn.config.yaml import load_yaml
         from djinn.models.world import World
         from djinn.plan import count_parameters
@@ -179,7 +179,7 @@ class Study:
             ),
             "steps": last_figures(run, "world")["step"],
             "parameters": count_parameters(config.world),
-            "machine": machine(world.device),
+            "machine": describe_machine(world.device),
             **(self.extra(run, args) if self.extra else {}),
         }
 

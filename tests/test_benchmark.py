@@ -9,10 +9,10 @@ from djinn import cli
 
 def test_json_output(make_world, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     make_world().save_pretrained(tmp_path / "world")
-    monkeypatch.setattr("djinn.benchmark.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("djinn.benchmark.LEAST_STEPS", 1)
-    monkeypatch.setattr("djinn.benchmark.LONG", 60)
-    monkeypatch.setattr("djinn.benchmark.NEAR", 5)
+    monkeypatch.setattr("djinn.benchmark.training.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("djinn.benchmark.training.MIN_STEPS", 1)
+    monkeypatch.setattr("djinn.benchmark.play.LONG", 60)
+    monkeypatch.setattr("djinn.benchmark.play.COMPARED", 5)
     cli.run(["bench", str(tmp_path / "world"), "--json", "--frames", "4", "--long", "--device", "cpu"])
     metrics = json.loads(capsys.readouterr().out)
     assert set(metrics["play_fps"]) == {"p50", "p95"}

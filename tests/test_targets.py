@@ -1,15 +1,17 @@
+"""`benchmarks/targets.py` without the measurements."""
+
 import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
-from djinn import benchmark as bench
+from djinn.benchmark import play, run, training
 
 FILE = Path(__file__).parent.parent / "benchmarks" / "targets.py"
 
 
-def test_each_row_is_printed_as_soon_as_it_is_known(
+def test_each_row_is_printed_when_its_measurement_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, make_world
 ) -> None:
     spec = importlib.util.spec_from_file_location("targets", FILE)
@@ -18,20 +20,22 @@ def test_each_row_is_printed_as_soon_as_it_is_known(
     spec.loader.exec_module(targets)
     printed: list[str] = []
 
-    def after(result: dict):
+    def replace(module, name: str, result: dict) -> None:
+        """Replace a measurement by its result, and keep what was printed before it."""
+
         def measure(*args: object) -> dict:
             printed.append(capsys.readouterr().out)
             return result
 
-        return measure
+        monkeypatch.setattr(module, name, measure)
 
     world = make_world()
     monkeypatch.setattr(sys, "argv", ["targets.py"])
-    monkeypatch.setattr(bench, "load", lambda name, place: (world, None))
-    monkeypatch.setattr(bench, "play", after({"play_fps": {"p50": 12.5}}))
-    monkeypatch.setattr(bench, "training", after({"train_fps": 30.0}))
+    monkeypatch.setattr(run, "load", lambda name, device: (world, None))
+    replace(play, "play", {"play_fps": {"p50": 12.5}})
+    replace(training, "benchmark_training", {"train_fps": 30.0})
     memory = {"500": 300.0, "2000": 304.56}
-    monkeypatch.setattr(bench, "play_long", after({"late_over_early": 1.2, "peak_memory_mb": memory}))
+    replace(play, "play_long", {"late_over_early": 1.2, "peak_memory_mb": memory})
     targets.main()
     rows = [*printed, capsys.readouterr().out]
     assert "cores, load" in rows[0]

@@ -43,6 +43,6 @@ class BenchOptions:
 def main(args: list[str]) -> None:
     """Run `djinn bench`."""
     options = parse(BenchOptions, args, "djinn bench")
-    from djinn.benchmark import bench
+    from djinn.benchmark.run import bench
 
     bench(**vars(options))
