@@ -133,10 +133,11 @@ class _Dynamics(DynamicsModel):
         nn.Module.__init__(self)
         self.fault = fault
 
-    def extend(self, tokens, masked, actions, cache, first, wanted=None):
-        if masked is None:  # a prompt of several frames, of which none but the last counts
-            return torch.zeros(*tokens.shape[::2], TOKENS)
-        if tokens.shape[1] == 2:  # the first pass of a frame brings the one before, and the action that led to that
+    def forward(self, tokens, masked, actions, *, cache, first=0, query_positions=None):
+        """Return the logits of the masked last frame, flat over batch and positions."""
+        if masked is None:  # a prompt of several frames, of which only the last one matters
+            return torch.zeros(0, TOKENS)
+        if tokens.shape[1] == 2:  # the first pass of a frame also holds the frame before and the action that led to it
             self.before = tokens[:, 0].numpy()
             self.led = np.zeros(len(tokens), int) if first == 0 else actions[:, 0].argmax(-1).numpy()
         chosen = actions[:, -1].argmax(-1).numpy()
@@ -151,7 +152,8 @@ class _Dynamics(DynamicsModel):
         if self.fault == "drift" and first > 12:
             after[:, 0] = BLANK
         logits = 50 * nn.functional.one_hot(torch.from_numpy(after), TOKENS).float()
-        return logits if wanted is None else logits.gather(1, wanted[..., None].expand(-1, -1, TOKENS))
+        logits = logits[:, None].expand(-1, tokens.shape[1], -1, -1)
+        return logits if query_positions is None else logits.flatten(0, 2)[query_positions]
 
 
 class TorusWorld(World):

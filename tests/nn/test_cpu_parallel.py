@@ -49,7 +49,7 @@ def test_same_loss_and_gradients_in_two_threads(clips):
         assert not figure.requires_grad
         results.append([value.detach(), figure, *gradients(model, x, value / 7)])
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     assert len(ran_in) == 3  # here, and one thread of torch in each of two of our own
     assert {count for name, count in ran_in if name != threading.current_thread().name} == {1}
     assert torch.get_num_threads() == 2
@@ -63,7 +63,7 @@ def test_frozen_weights_get_no_gradient():
     ours = gradients(model, x, value)
     assert model[0].weight.grad is None and len(ours) == 3
     for a, b in zip(ours, gradients(model, x, expected), strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_an_error_comes_through_and_threads_are_as_before():
