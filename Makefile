@@ -1,6 +1,6 @@
 # make setup   install everything in .venv    make test       all tests        make lint    ruff and pyrefly
 # make demo    from videos to a game          make test-fast  without slow     make docs    the site, in site/
-# make clean   remove generated files
+# make test-isa  the numerical tests under other instruction sets                 make clean   remove generated files
 #
 # Nothing is compiled. The CPU build of torch is installed from pytorch.org if reachable, else from pip's index.
 # For a GPU, make setup TORCH_INDEX= installs torch from PyPI; an address there is an additional index.
@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint docs clean
+.PHONY: help setup demo test test-fast test-isa lint docs clean
 
 VENV := .venv
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(if $(shell $(p) -c 'import sys, venv, ensurepip; print(1) if (3, 11) <= sys.version_info[:2] < (3, 13) else 0' 2>/dev/null | grep 1),$(p))))
@@ -61,6 +61,13 @@ test: setup
 
 test-fast: setup
 	@$(PYTEST) -m "not slow" $(ARGS)
+
+# Numerical results differ in their last bits between CPUs. These tests must pass with any instruction set.
+NUMERICAL_TESTS := tests/nn tests/models tests/generate tests/backends tests/train tests/test_shipped.py
+test-isa: setup
+	@for isa in "default SSE41" "avx2 AVX2"; do set -- $$isa; \
+	  echo "== ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2"; \
+	  ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 $(PYTEST) $(NUMERICAL_TESTS) $(ARGS); done
 
 lint: setup
 	@$(VENV)/bin/ruff check .
