@@ -31,7 +31,7 @@ try:
 except ImportError:
     raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
 
-INVALID_REQUESTS = ("Invalid UTF-8 sequence received", "Invalid HTTP request received")
+INVALID_REQUESTS = ("Invalid UTF-8 sequence", "Invalid HTTP request", "Unsupported upgrade request")
 """Messages that uvicorn logs for malformed input, after it has rejected the request."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 import tempfile
 import time
@@ -95,8 +96,8 @@ def create_app(
         Route("/", server.get_page),
         Route("/healthz", server.get_health),
         Route("/api/world", server.get_world),
-        Route("/api/prompts/{index:int}.png", server.get_prompt),
-        Route("/api/actions/{code:int}", server.rename_action, methods=["POST"]),
+        Route("/api/prompts/{index}.png", server.get_prompt),
+        Route("/api/actions/{code}", server.rename_action, methods=["POST"]),
         Route("/api/players/{player}/uploads", server.upload, methods=["POST"]),
         Route("/api/players/{player}/recording.{suffix}", server.get_recording),
         WebSocketRoute("/ws", server.play),
@@ -189,8 +190,8 @@ class PlayServer:
 
     async def get_prompt(self, request: Request) -> Response:
         """Return a prompt as PNG."""
-        index = request.path_params["index"]
-        if index >= len(self.prompt_files):
+        index = _parse_index(request.path_params["index"], len(self.prompt_files))
+        if index is None:
             return _error(404, "This prompt does not exist.")
         return Response(self.prompt_files[index], media_type="image/png")
 
@@ -198,8 +199,8 @@ class PlayServer:
         """Rename an action to the name in the body, `{"name": TEXT}`; return all actions."""
         if not is_same_origin(request):
             return _error(403, "Names are accepted from this server's own page only.")
-        code = request.path_params["code"]
-        if code >= len(self.world.action_names):
+        code = _parse_index(request.path_params["code"], len(self.world.action_names))
+        if code is None:
             return _error(404, "This action does not exist.")
         try:
             body = await _read_body(request, naming.MAX_BODY_BYTES)
@@ -318,6 +319,14 @@ class PlayServer:
             await asyncio.sleep(left)
         text = "The game was closed because it was idle. Reconnect to start a new one."
         await websocket.send_json({"type": "bye", "reason": "idle", "text": text})
+
+
+def _parse_index(text: str, count: int) -> int | None:
+    """Parse an index in `[0, count)`; return None for anything else.
+
+    Starlette's `int` convertor raises an error for numbers of more than 4,300 digits.
+    """
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) and int(text) < count else None
 
 
 async def _read_body(request: Request, limit: int) -> bytes | None:
