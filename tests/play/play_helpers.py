@@ -14,10 +14,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ from djinn.config import (
     TransformerConfig,
     WorldConfig,
 )
+from djinn.errors import UserError
 from djinn.models.world import World
 from djinn.play.protocol import unpack_frame
 from djinn.play.server import create_app
@@ -143,9 +146,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @contextlib.contextmanager
-def serving(world: World, **settings: Any) -> Iterator[str]:
+def serving(world: World, port: int = 0, **settings: Any) -> Iterator[str]:
     """Run a server in this process, for tests with another world, session or limit."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     app = create_app(world, **settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws_per_message_deflate=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -168,3 +171,51 @@ def huge_png(side: int) -> bytes:
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     data = zlib.compress(b"\0" * 1000)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+class CountingSession:
+    """Session whose frames show the number of frames and the last action as colors."""
+
+    alive: ClassVar = weakref.WeakSet()
+    gate = threading.Event()
+    gate.set()
+
+    def __init__(self, prompt: np.ndarray, sampler: Any, seed: int) -> None:
+        self.sampler, self.timings, self.colors = sampler, {"dynamics": 1.0, "decode": 1.0}, [(0, 0)]
+        CountingSession.alive.add(self)
+
+    @property
+    def frame(self) -> np.ndarray:
+        frame = np.zeros((1, CONFIG.height, CONFIG.width, 3), np.uint8)
+        frame[..., 0], frame[..., 1] = self.colors[-1]
+        return frame
+
+    def step(self, action: int) -> np.ndarray:
+        assert CountingSession.gate.wait(20)
+        if action == 5:
+            raise RuntimeError("no such memory")
+        if action == 4:
+            raise UserError("This action is disabled.")
+        self.colors.append((len(self.colors) % 256, action))
+        return self.frame
+
+    def undo(self, n: int = 1) -> np.ndarray:
+        del self.colors[-n:]
+        return self.frame
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        del self.colors[1:]
+        return self.frame
+
+
+def scripted_world(**attributes: Any) -> Any:
+    """Return the part of a `World` that a server with `CountingSession` needs."""
+    world = SimpleNamespace(
+        config=CONFIG,
+        action_names=[f"action {code}" for code in range(6)],
+        action_keys=[[] for _ in range(6)],
+        training_summary=None,
+        fit_image=lambda image: World.fit_image(cast(World, world), image),
+    )
+    vars(world).update(attributes)
+    return world

@@ -3,65 +3,18 @@
 import gc
 import json
 import re
-import threading
 import time
-import weakref
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from play_helpers import CONFIG, Client, player_count, request, serving, wait_until
+from play_helpers import Client, CountingSession, player_count, request, scripted_world, serving, wait_until
 
 from djinn.errors import UserError
-from djinn.models.world import World
 from djinn.play.player import UNDO_DEPTH
 from djinn.play.server import create_app
 
-
-class CountingSession:
-    """Session whose frames show the number of frames and the last action as colors."""
-
-    alive: ClassVar = weakref.WeakSet()
-    gate = threading.Event()
-    gate.set()
-
-    def __init__(self, prompt: np.ndarray, sampler: Any, seed: int) -> None:
-        self.sampler, self.timings, self.colors = sampler, {"dynamics": 1.0, "decode": 1.0}, [(0, 0)]
-        CountingSession.alive.add(self)
-
-    @property
-    def frame(self) -> np.ndarray:
-        frame = np.zeros((1, CONFIG.height, CONFIG.width, 3), np.uint8)
-        frame[..., 0], frame[..., 1] = self.colors[-1]
-        return frame
-
-    def step(self, action: int) -> np.ndarray:
-        assert CountingSession.gate.wait(20)
-        if action == 5:
-            raise RuntimeError("no such memory")
-        if action == 4:
-            raise UserError("This action is disabled.")
-        self.colors.append((len(self.colors) % 256, action))
-        return self.frame
-
-    def undo(self, n: int = 1) -> np.ndarray:
-        del self.colors[-n:]
-        return self.frame
-
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        del self.colors[1:]
-        return self.frame
-
-
-WORLD: Any = SimpleNamespace(
-    config=CONFIG,
-    action_names=list("abcdef"),
-    action_keys=[[]] * 6,
-    training_summary=None,
-    fit_image=lambda image: World.fit_image(WORLD, image),
-)
+WORLD = scripted_world()
 
 
 @pytest.fixture(autouse=True)
