@@ -173,7 +173,7 @@ def test_cached_decoder_equals_uncached(make_world, time_every):
 def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (3, 4, 9)), torch.randn(3, 3, 4, requires_grad=True)
-    monkeypatch.setattr("djinn.nn.cpu_parallel.LEAST", 1)
+    monkeypatch.setattr("djinn.nn.cpu_parallel.MIN_ELEMENTS", 1)
     results = []
     for count in (1, 2):
         model.zero_grad()

@@ -6,16 +6,15 @@ from djinn.nn import PatchEmbed, PositionEmbedding2D, Unpatchify
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 12, 3), (9, 10, 6)])
-def test_patches_are_those_of_a_convolution(height, width, channels):
-    """With its stride as wide as itself, over frames whose edge is repeated as far as a patch needs."""
-    to, video = PatchEmbed(4, 5, channels), torch.rand(2, 3, height, width, channels)
+def test_patch_embedding_equals_a_strided_convolution(height, width, channels):
+    embed, video = PatchEmbed(4, 5, channels), torch.rand(2, 3, height, width, channels)
     frames = F.pad((2 * video - 1).flatten(0, 1).permute(0, 3, 1, 2), (0, -width % 4, 0, -height % 4), mode="replicate")
-    expected = F.conv2d(frames, to.embed.weight, to.embed.bias, stride=4).flatten(2).transpose(1, 2)
-    torch.testing.assert_close(to(video).flatten(0, 1), expected)
+    expected = F.conv2d(frames, embed.embed.weight, embed.embed.bias, stride=4).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(embed(video).flatten(0, 1), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (90, 160), (5, 7)])
-def test_patches_cover_any_frame(height, width):
+def test_frames_of_any_size_are_padded_to_whole_patches(height, width):
     rows, columns = -(-height // 4), -(-width // 4)
     video = torch.rand(2, 3, height, width, 3)
     x = PatchEmbed(4, 16)(video)
@@ -25,12 +24,11 @@ def test_patches_cover_any_frame(height, width):
 
 
 @torch.no_grad()
-def test_patches_keep_their_place():
-    """With weights that pass pixels through, from patches is the inverse of to patches, save the scale [-1, 1]."""
-    to, back = PatchEmbed(2, 12), Unpatchify(2, 12, 5, 6)
-    to.embed.weight.copy_(torch.eye(12).view(12, 2, 2, 3).permute(0, 3, 1, 2))  # rows, columns, colours
-    to.embed.bias.zero_()
-    back.to_pixels.weight.copy_(torch.eye(12))
-    back.to_pixels.bias.zero_()
+def test_unpatchify_inverts_patch_embedding_with_identity_weights():
+    embed, unpatchify = PatchEmbed(2, 12), Unpatchify(2, 12, 5, 6)
+    embed.embed.weight.copy_(torch.eye(12).view(12, 2, 2, 3).permute(0, 3, 1, 2))  # rows, columns, channels
+    embed.embed.bias.zero_()
+    unpatchify.to_pixels.weight.copy_(torch.eye(12))
+    unpatchify.to_pixels.bias.zero_()
     video = torch.rand(2, 3, 5, 6, 3)
-    torch.testing.assert_close(back(to(video)), video * 2 - 1)
+    torch.testing.assert_close(unpatchify(embed(video)), video * 2 - 1)

@@ -1,5 +1,3 @@
-"""The transformers of ViT and C-ViViT: what sees what, against a plain computation; cached equals uncached."""
-
 import dataclasses
 
 import pytest
@@ -7,7 +5,8 @@ import torch
 
 from djinn.config import TransformerConfig
 from djinn.nn import FullSpaceTimeTransformer, KVCache, SpatialTransformer, STTransformer
-from djinn.nn.rotary import as_bias, rotary_table, rotate
+from djinn.nn.kernels import rotate
+from djinn.nn.rotary import mask_to_bias, rotary_table
 from djinn.nn.tokenizer_baselines import FullSpaceTimeAttention
 
 SIZE = TransformerConfig(blocks=2, d_model=16, heads=3, head_dim=8)
@@ -24,11 +23,11 @@ def x():
     return torch.randn(B, T, N, 16, generator=torch.Generator().manual_seed(1))
 
 
-def test_attention_over_space_and_time_is_that_of_a_loop_over_tokens(x):
+def test_full_space_time_attention_equals_a_loop_over_tokens(x):
     torch.manual_seed(0)
     layer = FullSpaceTimeAttention(16, 3, 8)
     rotary = rotary_table(torch.arange(T), 8)
-    bias = as_bias(torch.ones(T, T, dtype=torch.bool).tril()).repeat(N, N)
+    bias = mask_to_bias(torch.ones(T, T, dtype=torch.bool).tril()).repeat(N, N)
     with torch.no_grad():
         layer.qk_scale.mul_(1.5)
         got = layer(x, rotary, bias)
@@ -45,27 +44,27 @@ def test_attention_over_space_and_time_is_that_of_a_loop_over_tokens(x):
 @pytest.mark.parametrize("kind", [SpatialTransformer, FullSpaceTimeTransformer])
 @pytest.mark.parametrize("chunks", [[1] * 5, [3, 1, 1], [2, 2, 1], [5]])
 def test_cached_equals_uncached(kind, chunks, x):
-    model, cache, first, made = make(kind), KVCache(T), 0, []
+    model, cache, first, outputs = make(kind), KVCache(T), 0, []
     with torch.no_grad():
         for size in chunks:
-            made.append(model(x[:, first : first + size], cache=cache, first=first))
+            outputs.append(model(x[:, first : first + size], cache=cache, first=first))
             first += size
-        torch.testing.assert_close(torch.cat(made, 1), model(x), atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.cat(outputs, 1), model(x), atol=1e-4, rtol=0)
 
 
-def test_past_the_window_one_block_sees_just_the_window():
-    """Keys of one block carry nothing of other frames, so the ring must give what a whole pass over the window gives."""
+def test_one_cached_block_equals_an_uncached_pass_over_the_window():
+    """Keys of the first block depend on one frame only, so nothing of older frames remains in the ring."""
     model, cache = make(FullSpaceTimeTransformer, blocks=1), KVCache(3)
     x = torch.randn(1, 11, N, 16)
     with torch.no_grad():
         for t in range(11):
             new = model(x[:, t : t + 1], cache=cache, first=t)
-            again = model(x[:, t : t + 1], cache=cache, first=t)
-            torch.testing.assert_close(new, again)
+            repeated = model(x[:, t : t + 1], cache=cache, first=t)
+            torch.testing.assert_close(new, repeated)
             torch.testing.assert_close(new[:, -1], model(x[:, max(0, t - 2) : t + 1])[:, -1], atol=1e-4, rtol=0)
 
 
-def test_what_is_kept_can_be_put_back():
+def test_snapshot_and_restore_undo_cached_frames():
     model, cache = make(FullSpaceTimeTransformer), KVCache(3)
     x = torch.randn(1, 9, N, 16)
     with torch.no_grad():
@@ -80,18 +79,18 @@ def test_what_is_kept_can_be_put_back():
 
 
 @pytest.mark.parametrize("kind", [STTransformer, SpatialTransformer, FullSpaceTimeTransformer])
-def test_a_deep_stack_starts_at_the_scale_of_a_shallow_one(kind, x):
-    spread = []
+def test_initial_scale_is_independent_of_depth(kind, x):
+    stds = []
     for blocks in (1, 16):
         model = make(kind, blocks=blocks, d_model=64, heads=4, head_dim=16)
         model.norm = torch.nn.Identity()
         with torch.no_grad():
-            spread.append(model(x.repeat(1, 1, 1, 4)).std().item())
-    assert spread[1] == pytest.approx(spread[0], rel=0.5)
+            stds.append(model(x.repeat(1, 1, 1, 4)).std().item())
+    assert stds[1] == pytest.approx(stds[0], rel=0.5)
 
 
 @pytest.mark.parametrize("kind", [SpatialTransformer, FullSpaceTimeTransformer])
-def test_every_parameter_learns(kind, x):
+def test_every_parameter_has_a_gradient(kind, x):
     model = make(kind)
     model(x)[..., 0].square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())

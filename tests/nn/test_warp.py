@@ -3,34 +3,33 @@ import torch
 from djinn.nn import warp
 
 
-def test_no_flow_changes_nothing():
+def test_zero_flow_is_the_identity():
     video = torch.rand(2, 3, 6, 8, 3)
     torch.testing.assert_close(warp(video, torch.zeros(2, 3, 6, 8, 2)), video, atol=1e-5, rtol=0)
 
 
-def test_a_flow_takes_pixels_from_the_right_and_from_below():
+def test_flow_samples_from_the_displaced_position_and_repeats_the_edge():
     video = torch.rand(1, 2, 6, 8, 3)
     flow = torch.zeros(1, 2, 6, 8, 2)
     flow[:, 0, ..., 0] = 2
     flow[:, 1, ..., 1] = -1
-    moved = warp(video, flow)
-    torch.testing.assert_close(moved[:, 0, :, :-2], video[:, 0, :, 2:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[:, 0, :, -2:], video[:, 0, :, -1:].expand(-1, -1, 2, -1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[:, 1, 1:], video[:, 1, :-1], atol=1e-5, rtol=0)
+    warped = warp(video, flow)
+    torch.testing.assert_close(warped[:, 0, :, :-2], video[:, 0, :, 2:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped[:, 0, :, -2:], video[:, 0, :, -1:].expand(-1, -1, 2, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped[:, 1, 1:], video[:, 1, :-1], atol=1e-5, rtol=0)
 
 
-def test_half_a_pixel_is_the_mean_of_two_and_each_pixel_has_its_own_flow():
+def test_fractional_flow_interpolates_per_pixel():
     video = torch.rand(1, 1, 4, 4, 1)
     flow = torch.zeros(1, 1, 4, 4, 2)
     flow[..., 1, 1, 0] = 0.5
-    moved = warp(video, flow)
+    warped = warp(video, flow)
     expected = video.clone()
     expected[..., 1, 1, :] = (video[..., 1, 1, :] + video[..., 1, 2, :]) / 2
-    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped, expected, atol=1e-5, rtol=0)
 
 
-def test_the_flow_learns():
-    """A frame that moved by a pixel is found by descent on the flow."""
+def test_gradient_descent_finds_a_shift_of_one_pixel():
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)[..., None] / 8
     flow = torch.zeros(1, 1, 8, 8, 2, requires_grad=True)
     for _ in range(200):

@@ -11,7 +11,7 @@ from djinn.config import WorldConfig
 from djinn.models.masking import Shape, TrainingMasks, add_token_noise, draw_training_masks
 from djinn.nn import KVCache, PositionEmbedding2D, STTransformer
 from djinn.nn.cpu_parallel import parallel_loss
-from djinn.nn.st_transformer import init_linear
+from djinn.nn.init import init_linear
 
 
 class DynamicsModel(nn.Module):

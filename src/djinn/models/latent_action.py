@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from djinn.config import WorldConfig
 from djinn.models.tokenizer import VideoTokenizer
 from djinn.nn import PatchEmbed, PositionEmbedding2D, STTransformer, Unpatchify, build_quantizer, warp
+from djinn.nn.init import init_linear
 from djinn.nn.quantize import Quantized
-from djinn.nn.st_transformer import init_linear
 
 Clip = Float[Tensor, "b t h w 3"] | Int[Tensor, "b t n"]
 """Clips as a latent action model reads them: pixels in [0, 1] or, with `input="tokens"`, tokens."""

@@ -19,7 +19,7 @@ from djinn.nn import (
     Unpatchify,
     build_quantizer,
 )
-from djinn.nn.st_transformer import init_linear
+from djinn.nn.init import init_linear
 
 TRANSFORMERS = {"st-vivit": STTransformer, "vit": SpatialTransformer, "c-vivit": FullSpaceTimeTransformer}
 """What encoder and decoder of each kind of tokenizer are."""

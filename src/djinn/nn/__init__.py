@@ -1,4 +1,4 @@
-"""Layers that know nothing of Genie: attention with its cache, the ST-transformer, patches, quantizers, warping."""
+"""Generic layers: attention and its cache, ST-transformer, patches, quantizers, warping."""
 
 from djinn.nn.attention import SpatialAttention, TemporalAttention
 from djinn.nn.kv_cache import KVCache

@@ -1,7 +1,8 @@
-"""Cores of a CPU that train on clips of their own, side by side.
+"""Data parallelism over the cores of one CPU, with threads.
 
-Torch splits every single operation over its threads, which wait for each other after each. A loss that is a sum over clips
-needs no such waiting: each core goes forward and backward through some of the clips alone, and they meet once a step.
+Torch splits each operation over its threads, which synchronize after it. A loss that is a sum over
+clips needs no such synchronization: each thread runs forward and backward for some of the clips,
+and they synchronize once per step.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LEAST = 1 << 18
-"""Numbers in a thread's share of what a transformer takes in; with fewer, Python takes longer than the products."""
+MIN_ELEMENTS = 1 << 18
+"""Smallest number of input elements per thread; with fewer, overhead exceeds the gain."""
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[int]:
-    """Lets torch split an operation over `count` threads within it; MKL has one such number for the whole process."""
+    """Set the number of threads of torch's operations within the block, for MKL process-wide."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -37,18 +38,20 @@ def parallel_loss(
     clips: tuple[Tensor, *tuple[Tensor, ...]],
     rest: tuple[Any, ...] = (),
 ) -> tuple[Tensor, Tensor]:
-    """A loss that is a sum over clips, each core of a CPU working on some of them where they are large enough.
+    """Compute a loss that is a sum over clips, with several threads if the clips are large enough.
 
-    With several threads gradients are made at once and not on the way back, so that they wait for each other only once.
+    With several threads, gradients are computed in the forward pass, so that the threads
+    synchronize only once.
 
     Args:
-        loss: takes clips and `rest`, and returns a loss and a figure without gradient, both sums over clips.
-        parameters: what `loss` depends on besides its arguments.
-        clips: what belongs to the clips, along the first dimension; gradients go to the first of these.
-        rest: further arguments, without gradients.
+        loss: Takes clips and `rest`. Returns the loss and a metric without gradient, both summed
+            over clips.
+        parameters: Parameters that `loss` uses.
+        clips: Tensors with clips along the first dimension. Gradients flow to the first tensor.
+        rest: Further arguments of `loss`, without gradients.
 
     Returns:
-        Loss and figure, summed over all clips.
+        Loss and metric, summed over all clips.
     """
     threads = _threads_for(clips[0])
     if threads == 1:
@@ -59,10 +62,10 @@ def parallel_loss(
 
 
 def _threads_for(x: Tensor) -> int:
-    """How many threads should share clips: 1 where torch had better split each operation itself."""
+    """Return the number of threads that share the clips. 1 leaves the threads to torch."""
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return 1
-    return max(1, min(torch.get_num_threads(), len(x), x.numel() // LEAST))
+    return max(1, min(torch.get_num_threads(), len(x), x.numel() // MIN_ELEMENTS))
 
 
 class _ParallelLoss(torch.autograd.Function):
@@ -70,43 +73,43 @@ class _ParallelLoss(torch.autograd.Function):
     def forward(
         ctx: Any, loss: Callable[..., tuple[Tensor, Tensor]], arguments: list[tuple[Any, ...]], *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Each thread builds a graph of its own, from a leaf of its own, and goes back through it."""
+        """Run forward and backward in each thread, on a graph that starts at a leaf of its own."""
         count = len(arguments)
         clips, parameters = tensors[:count], tensors[count:]
         dtype, enabled = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
 
-        def part(i: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=enabled):  # each thread has its own
+        def run(i: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=enabled):  # both are thread-local
                 leaf = clips[i].detach().requires_grad_()
-                value, figure = loss(leaf, *arguments[i])
-            return value.detach(), figure, torch.autograd.grad(value, (leaf, *parameters))
+                value, metric = loss(leaf, *arguments[i])
+            return value.detach(), metric, torch.autograd.grad(value, (leaf, *parameters))
 
-        values, figures, gradients = zip(*_in_threads(part, count), strict=True)
-        of_clips, *of_parameters = zip(*gradients, strict=True)
-        ctx.gradients = (*of_clips, *(sum(own[1:], start=own[0]) for own in of_parameters))
-        figure = torch.stack(figures).sum()
-        ctx.mark_non_differentiable(figure)
-        return torch.stack(values).sum(), figure
+        values, metrics, gradients = zip(*_run_in_threads(run, count), strict=True)
+        clip_gradients, *parameter_gradients = zip(*gradients, strict=True)
+        ctx.gradients = (*clip_gradients, *(sum(parts[1:], start=parts[0]) for parts in parameter_gradients))
+        metric = torch.stack(metrics).sum()
+        ctx.mark_non_differentiable(metric)
+        return torch.stack(values).sum(), metric
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:  # pyrefly: ignore[bad-override]
-        """What is there, scaled."""
+        """Scale the gradients of the forward pass."""
         gradients, ctx.gradients = ctx.gradients, None
         return (None, None, *torch._foreach_mul(gradients, gradient))
 
 
-def _in_threads(job: Callable[[int], Any], count: int) -> list[Any]:
-    """`job(0)`, `job(1)`, ... side by side, each with its share of torch's threads."""
+def _run_in_threads(job: Callable[[int], Any], count: int) -> list[Any]:
+    """Run `job(0), job(1), ...` concurrently, each with an equal share of torch's threads."""
     with torch_threads(max(1, torch.get_num_threads() // count)) as threads:
 
-        def own(i: int) -> Any:
-            torch.set_num_threads(threads)  # each thread has a number of its own, but for MKL
+        def run(i: int) -> Any:
+            torch.set_num_threads(threads)  # thread-local, except in MKL
             return job(i)
 
-        return list(_pool(os.getpid(), count).map(own, range(count)))
+        return list(_pool(os.getpid(), count).map(run, range(count)))
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int, count: int) -> ThreadPoolExecutor:
-    """The threads of a process; one that it forks has none of them and makes its own."""
+    """Return the thread pool of a process; a forked child inherits no threads."""
     return ThreadPoolExecutor(count, thread_name_prefix="djinn-clips")

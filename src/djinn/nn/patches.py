@@ -1,4 +1,4 @@
-"""From frames to patches and back, and where a patch stands in its frame."""
+"""Patch embedding, its inverse, and embeddings of positions in the frame."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """Embeds each square patch of a frame; frames are padded at the bottom and right by repeating their edge.
+    """Linear embedding of square patches.
+
+    Frames are padded at the bottom and right by repeating the edge.
 
     Args:
-        patch: side of a patch in pixels.
-        d_model: width of an embedding.
-        channels: colours of a pixel.
+        patch: Side of a patch in pixels.
+        d_model: Width of an embedding.
+        channels: Channels of a pixel.
     """
 
     def __init__(self, patch: int, d_model: int, channels: int = 3) -> None:
@@ -23,25 +25,25 @@ class PatchEmbed(nn.Module):
         self.embed = nn.Conv2d(channels, d_model, patch, stride=patch)
 
     def forward(self, video: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t n d"]:
-        """Pixels in [0, 1] to one embedding per patch, rows first."""
+        """Embed the patches of frames with pixels in [0, 1], in row-major order."""
         b, t, h, w, _ = video.shape
         p, x = self.patch, (video * 2 - 1).flatten(0, 1)
         if h % p or w % p:
             x = F.pad(x.permute(0, 3, 1, 2), (0, -w % p, 0, -h % p), mode="replicate").permute(0, 2, 3, 1)
         x = x.unflatten(1, (-1, p)).unflatten(3, (-1, p)).transpose(2, 3)  # (b t) rows columns p p c
-        weight = self.embed.weight.permute(0, 2, 3, 1).flatten(1)  # this convolution is a product, which is faster
+        weight = self.embed.weight.permute(0, 2, 3, 1).flatten(1)  # as a matrix product, faster than the convolution
         return F.linear(x.flatten(3).flatten(1, 2), weight, self.embed.bias).unflatten(0, (b, t))
 
 
 class Unpatchify(nn.Module):
-    """Turns one vector per patch into pixels and crops what `PatchEmbed` padded.
+    """Linear map from one vector per patch to pixels. The padding of `PatchEmbed` is cropped.
 
     Args:
-        patch: side of a patch in pixels.
-        d_model: width of a vector.
-        height: rows of a frame.
-        width: columns of a frame.
-        channels: colours of a pixel.
+        patch: Side of a patch in pixels.
+        d_model: Width of a vector.
+        height: Height of a frame in pixels.
+        width: Width of a frame in pixels.
+        channels: Channels of a pixel.
     """
 
     def __init__(self, patch: int, d_model: int, height: int, width: int, channels: int = 3) -> None:
@@ -50,11 +52,11 @@ class Unpatchify(nn.Module):
         self.to_pixels = nn.Linear(d_model, channels * patch * patch)
 
     def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t h w c"]:
-        """Pixels, unbounded: the caller decides on a sigmoid or a clamp."""
+        """Return unbounded pixels, to which the caller applies a sigmoid or a clamp."""
         return self.arrange(self.to_pixels(x))
 
     def arrange(self, x: Float[Tensor, "b t n p"]) -> Float[Tensor, "b t h w c"]:
-        """Puts the pixels of patches where they belong."""
+        """Arrange the pixels of patches into frames."""
         p, rows, columns = self.patch, -(-self.height // self.patch), -(-self.width // self.patch)
         x = x.unflatten(3, (p, p, self.channels)).unflatten(2, (rows, columns))
         x = x.permute(0, 1, 2, 4, 3, 5, 6).flatten(4, 5).flatten(2, 3)  # b t (rows p) (columns p) c
@@ -62,12 +64,12 @@ class Unpatchify(nn.Module):
 
 
 class PositionEmbedding2D(nn.Module):
-    """A learned embedding of a patch's row plus one of its column, added once at the input.
+    """Learned embedding of a patch's position: one vector per row plus one per column.
 
     Args:
-        rows: rows of the grid.
-        columns: columns of the grid.
-        d_model: width of an embedding.
+        rows: Rows of the grid of patches.
+        columns: Columns of the grid of patches.
+        d_model: Width of an embedding.
     """
 
     def __init__(self, rows: int, columns: int, d_model: int) -> None:
@@ -78,9 +80,9 @@ class PositionEmbedding2D(nn.Module):
         nn.init.normal_(self.columns, std=0.1)
 
     def table(self) -> Float[Tensor, "n d"]:
-        """The embedding of each place, rows first."""
+        """Return the embedding of each position, in row-major order."""
         return (self.rows + self.columns).flatten(0, 1)
 
     def forward(self, x: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t n d"]:
-        """Adds its place to each patch."""
+        """Add the embedding of its position to each patch."""
         return x + self.table()

@@ -1,6 +1,7 @@
-"""The transformers of the two tokenizers that the paper measures its own against (Table 3): one attention in each block.
+"""Transformers of the tokenizer baselines ViT and C-ViViT (paper Table 3).
 
-Both have the interface of `STTransformer`: whole clips or, with a cache, the next frames of a video.
+Both have the interface of `STTransformer`: whole clips or, with a cache, the next frames of a
+video.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from djinn.config import TransformerConfig
-from djinn.nn.attention import _Attention, attend
+from djinn.nn.attention import QKNormAttention
+from djinn.nn.init import init_linear, init_residual
+from djinn.nn.kernels import attention, rotate, squared_relu
 from djinn.nn.kv_cache import KVCache, LayerKVCache
-from djinn.nn.rotary import as_bias, rotary_table, rotate
-from djinn.nn.st_transformer import STBlock, init_linear, squared_relu
+from djinn.nn.rotary import mask_to_bias, rotary_table
+from djinn.nn.st_transformer import STBlock
 
 
 class SpatialTransformer(nn.Module):
-    """Attention over space alone, as in ViT: each frame by itself (paper Table 3, "ViT").
+    """Spatial attention only: each frame is independent of all others (paper Table 3, "ViT").
 
     Args:
-        config: its size; `time_every` has no meaning here and must be 1.
+        config: Size of the transformer; `time_every` must be 1.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -31,29 +34,30 @@ class SpatialTransformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.d_model, bias=False)
         self.apply(init_linear)
-        _start([layer for block in blocks for layer in (block.space.out, block.ffn_out)])
+        for block in blocks:
+            init_residual(block.residual_layers(), 2 * config.blocks)
 
     def forward(
         self, x: Float[Tensor, "b t n d"], *, cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t n d"]:
         """Transform each frame independently of all others; `cache` and `first` are unused."""
-        rotary = rotary_table(torch.arange(x.shape[1], device=x.device), self.config.head_dim)  # turns nothing here
+        rotary = rotary_table(torch.arange(x.shape[1], device=x.device), self.config.head_dim)  # unused by the blocks
         for block in self.blocks:
             x = block(x, rotary)
         return self.norm(x)
 
 
 class FullSpaceTimeTransformer(nn.Module):
-    """Attention over all tokens of this frame and of those before it at once, as the paper has it of C-ViViT (Table 3).
+    """Attention over all tokens of this frame and of all earlier frames (paper Table 3, "C-ViViT").
 
-    Phenaki's C-ViViT (Villegas et al. 2022) attends over space in its first layers and causally over time in its last ones.
-    The paper, though, compares with "full space-time attention", which takes more memory than its own and whose cost grows
-    with the square of the number of frames; so that is what this is, causal by frames so that it can be played. The paper
-    found that it overfits and needs strong regularisation, but does not say which: none is built in, `weight_decay` of the
-    stage is there.
+    Phenaki's C-ViViT (Villegas et al. 2022) has spatial layers followed by causal temporal layers.
+    The paper instead describes its C-ViViT baseline as full space-time attention, whose cost is
+    quadratic in the number of frames, and that is what this class implements, causal over frames so
+    that it can be played. The paper reports overfitting and strong regularization without naming
+    it: only the stage's `weight_decay` is available here.
 
     Args:
-        config: its size; `time_every` has no meaning here and must be 1.
+        config: Size of the transformer; `time_every` must be 1.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -64,12 +68,15 @@ class FullSpaceTimeTransformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.d_model, bias=False)
         self.apply(init_linear)
-        _start([layer for block in blocks for layer in (block.attention.out, block.ffn_out)])
+        for block in blocks:
+            init_residual([block.attention.out, block.ffn_out], 2 * config.blocks)
 
     def forward(
         self, x: Float[Tensor, "b t n d"], *, cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t n d"]:
-        """Transform whole clips or, with a cache, the next frames of a video; see `STTransformer.forward`.
+        """Transform whole clips or, with a cache, the next frames of a video.
+
+        See `STTransformer.forward` for cached passes.
 
         Args:
             x: Tokens `(b, t, n, d)` of `t` frames. With a full cache, `t` is at most 2.
@@ -79,7 +86,7 @@ class FullSpaceTimeTransformer(nn.Module):
         t, n = x.shape[1:3]
         if cache is None:
             rotary = rotary_table(torch.arange(first, first + t, device=x.device), self.config.head_dim)
-            bias = as_bias(torch.ones(t, t, dtype=torch.bool, device=x.device).tril())
+            bias = mask_to_bias(torch.ones(t, t, dtype=torch.bool, device=x.device).tril())
             layers = [None] * len(self.blocks)
         else:
             rotary, bias = cache.reserve_slots(len(self.blocks), first, t, self.config.head_dim, x.device)
@@ -91,7 +98,7 @@ class FullSpaceTimeTransformer(nn.Module):
 
 
 class FullSpaceTimeBlock(nn.Module):
-    """Attention over space and time at once and one feed-forward layer, each pre-normed with a residual around it."""
+    """Full space-time attention and one feed-forward layer, each pre-normed, with residuals."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -109,15 +116,15 @@ class FullSpaceTimeBlock(nn.Module):
         bias: Float[Tensor, "q s"],
         cache: LayerKVCache | None = None,
     ) -> Float[Tensor, "b t n d"]:
-        """Arguments as of `FullSpaceTimeAttention`."""
+        """Transform the tokens of `t` frames; see `FullSpaceTimeAttention.forward`."""
         x = x + self.attention(self.norm(x), rotary, bias, cache)
         return x + self.ffn_out(squared_relu(self.ffn_in(self.ffn_norm(x))))
 
 
-class FullSpaceTimeAttention(_Attention):
-    """Attention among all tokens of a frame and of those before it, with rotary relative positions in time.
+class FullSpaceTimeAttention(QKNormAttention):
+    """Attention to all tokens of this frame and of earlier frames, with rotary positions in time.
 
-    Where a token stands in its frame is left to what was added to it at the input (`PositionEmbedding2D`).
+    Positions in the frame come only from the `PositionEmbedding2D` at the input.
     """
 
     def forward(
@@ -127,25 +134,20 @@ class FullSpaceTimeAttention(_Attention):
         bias: Float[Tensor, "q s"],
         cache: LayerKVCache | None = None,
     ) -> Float[Tensor, "b t n d"]:
-        """Every token sees its own frame and those before it.
+        """Attend from each token to all tokens of its frame and of earlier ones.
 
         Args:
-            x: tokens.
-            rotary: cosine and sine of each frame's time (`rotary_table`).
-            bias: what is added to the scores of a token (row) for another (column): the bias of frames for frames,
-                `n` times over in both directions. With a cache the columns' frames are its slots.
-            cache: keys and values of earlier frames; those of `x` are written to it first.
+            x: Tokens of `t` frames.
+            rotary: Rotary table of the frames' times (`rotary_table`).
+            bias: Added to the scores of a token (row) for another (column): the bias of frames,
+                repeated `n` times along both dimensions. With a cache, the columns' frames are its
+                slots.
+            cache: Keys and values of earlier frames. Those of `x` are written to it first.
         """
         qk, v = self.project(x)
         q, k = rotate(qk, rotary[:, :, None, None, None]).to(v.dtype).unbind(-3)
-        q, k, v = (y.permute(0, 3, 2, 1, 4) for y in (q, k, v))  # b h n t k, so that all slots of a cache are one row
+        q, k, v = (y.permute(0, 3, 2, 1, 4) for y in (q, k, v))  # b h n t k
         if cache is not None:
             k, v = cache.write(k, v)
-        y = attend(*(y.flatten(2, 3) for y in (q, k, v)), bias=bias)
+        y = attention(*(y.flatten(2, 3) for y in (q, k, v)), bias=bias)  # b h (n t) k
         return self.out(y.unflatten(2, q.shape[2:4]).permute(0, 3, 2, 1, 4).flatten(3))
-
-
-def _start(layers: list[nn.Linear]) -> None:
-    """Weights of the layers that add to a residual stream, which keeps its scale however many there are."""
-    for layer in layers:
-        nn.init.normal_(layer.weight, std=(len(layers) * layer.in_features) ** -0.5)
