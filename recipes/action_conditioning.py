@@ -1,8 +1,8 @@
-"""How a latent action enters a frame in the dynamics: added to its tokens (the paper), or prepended as a token of its own.
+"""Action conditioning of the dynamics: added to a frame's tokens (the paper), or prepended.
 
-    python recipes/action_conditioning.py                                   # records CoinRun, then 2 arms of 4 minutes
-    python recipes/action_conditioning.py --data DATA --test TEST --size gpu    # 20 minutes on one GPU
-    python recipes/action_conditioning.py --smoke                           # does it run? a minute
+    python recipes/action_conditioning.py  # records CoinRun, 2 arms of 4 minutes
+    python recipes/action_conditioning.py --data DATA --test TEST --size gpu  # 20 min on a GPU
+    python recipes/action_conditioning.py --smoke  # check that it runs
 
 One tokenizer is trained for both arms. See recipes/study.py.
 """
@@ -11,11 +11,12 @@ from study import Arm, Study, main
 
 STUDY = Study(
     name="action_conditioning",
-    title="How actions enter the dynamics",
+    title="Action conditioning of the dynamics",
     arms=(Arm("add", {"world.dynamics.action": "add"}), Arm("prepend", {"world.dynamics.action": "prepend"})),
     paper=(
-        "The paper (section 2.1) says that adding was more controllable than concatenating and prints no figures. Jasmine, a "
-        "reproduction, had to prepend for faithful roll-outs on CoinRun, at the same training loss."
+        "The paper (section 2.1) reports that adding was more controllable than concatenating, without "
+        "values. Jasmine, a reproduction, had to prepend for faithful roll-outs on CoinRun, at the same "
+        "training loss."
     ),
 )
 

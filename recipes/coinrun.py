@@ -1,25 +1,28 @@
-"""CoinRun from the game to the figures: the paper's case study (Appendix F), at any size and on any device.
+"""The CoinRun case study of the paper (Appendix F): record, train and evaluate, at any size.
 
-Records the game, trains both stages, and measures the world on levels that it has never seen (seeds from 10,000 on). What
-is not said on the command line follows the device: on a GPU the paper's sizes (Tables 15 to 17), the hard game and its
-random policy; on a CPU the preset `tiny`, the easy game, and one who plays as a person does. All it needs besides Djinn
-is the game:
+Records the game, trains both stages, and evaluates the world on unseen levels (seeds from 10,000).
+Defaults depend on the device: on a GPU the paper's sizes (Tables 15 to 17), the hard mode and its
+random policy; on a CPU the preset `tiny`, the easy mode and a policy that plays as with a keyboard.
+Needs the game and matplotlib:
 
     pip install 'djinn[coinrun,plot]'
-    python recipes/coinrun.py --budget 60                                   # an hour of training on what is there
-    python recipes/coinrun.py --preset genie-41m --frames 3000000           # larger
-    python recipes/coinrun.py --compare-policies random,mix --budget 60     # who should play for the recording?
-    python recipes/coinrun.py --smoke                                       # does it run? a minute
+    python recipes/coinrun.py --budget 60  # an hour of training
+    python recipes/coinrun.py --preset genie-41m --frames 3000000  # larger
+    python recipes/coinrun.py --compare-policies random,mix --budget 60  # compare policies
+    python recipes/coinrun.py --smoke  # check that it runs
 
-It may be stopped at any time; the same command goes on where it was. On a machine that is lent for ten minutes at a time,
-give the same command with `--call-minutes 9` until it has measured (a step, an evaluation and a checkpoint come on top), or
-one stage after the other:
+It may be stopped at any time; the same command resumes. On a machine that is available for ten
+minutes at a time, repeat the same command with `--call-minutes 9` until it has evaluated (a step,
+an evaluation and a checkpoint come on top), or run one stage after the other:
 
-    python recipes/coinrun.py --budget 30 --call-minutes 9 --stage data     # then tokenizer, world, evaluate
+    python recipes/coinrun.py --budget 30 --call-minutes 9 --stage data
 
-In OUT it leaves data/ and test/ (the recorded game), run/ (checkpoints, metrics, pictures, and run/world to play),
-report/report.html, results.json (all figures with their protocol), rollouts.png, and one row more in results.csv; after
-a comparison all of it for each policy in OUT/POLICY, and compare.md and compare.json.
+with the stages data, tokenizer, dynamics, evaluate.
+
+Output in OUT: data/ and test/ (the recorded game), run/ (checkpoints, metrics, images, and
+run/world to play), report/report.html, results.json (all metrics with their protocol),
+rollouts.png, and one more row in results.csv. A comparison writes all of it for each policy to
+OUT/POLICY, and compare.md and compare.json.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ from typing import Any, Literal
 
 import yaml
 from coinrun_compare import compare, read_policies
-from coinrun_results import append_row, is_trained, note_machine, row_of, trained_minutes, trained_on
-from study import say
-from study_report import write
+from coinrun_results import append_row, is_trained, record_machine, result_row, trained_minutes, trained_on
+from study import print_status
+from study_report import write_text
 from time_limit import TimeLimit
 
 from djinn.config import TrainConfig, with_limits
@@ -50,21 +53,21 @@ from djinn.errors import UserError
 TEST_LEVELS = range(10_000, 10_200)
 TEST_FRAMES = 20_000
 STAGES = ("data", "tokenizer", "world", "evaluate")
-FITTING: dict[str, dict[str, Any]] = {
+DEVICE_DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"preset": "coinrun", "mode": "hard", "policy": "random", "levels": 10_000, "frames": 1_000_000},
     "cpu": {"preset": "tiny", "mode": "easy", "policy": "keyboard-jump", "levels": 4_000, "frames": 400_000},
 }
-"""What fits a device, where the command line does not say otherwise."""
+"""Defaults of the options on each device."""
 SMOKE: dict[str, Any] = {"preset": "tiny", "levels": 20, "frames": 2_000, "clips": 4, "workers": 1}
 SMOKE_STEPS = 20
 SMOKE_TEST_FRAMES = 640
 
 
 def main() -> None:
-    """Runs the recipe."""
+    """Run the recipe."""
     try:
         args = read_args()
-        say(args.why)
+        print_status(args.summary)
         with TimeLimit(args.call_minutes) as call:
             run(args, call)
     except UserError as error:
@@ -72,18 +75,18 @@ def main() -> None:
 
 
 def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line, and fills in what fits the device.
+    """Read the command line and set the defaults of the device.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: A value is invalid.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--out", type=Path, default=Path("runs/coinrun"), help="folder for everything (%(default)s)")
-    add("--stage", choices=("all", *STAGES), default="all", help="what to do in this call (%(default)s)")
-    add("--call-minutes", type=float, metavar="M", help="stop this call after M minutes; the same command goes on")
+    add("--out", type=Path, default=Path("runs/coinrun"), help="output folder (%(default)s)")
+    add("--stage", choices=("all", *STAGES), default="all", help="part to run (%(default)s)")
+    add("--call-minutes", type=float, metavar="M", help="stop after M minutes; the same command resumes")
     add("--preset", help=f"{', '.join(PRESETS)} ({_by_device('preset')})")
-    add("--budget", type=float, metavar="MINUTES", help="minutes to train, instead of the preset's steps")
+    add("--budget", type=float, metavar="MINUTES", help="training minutes, instead of the preset's steps")
     add(
         "--set",
         action="append",
@@ -91,94 +94,99 @@ def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="a config key, e.g. world.dynamics.masking=paper",
     )
-    add("--mode", choices=("hard", "easy"), help=f"the game's ({_by_device('mode')})")
+    add("--mode", choices=("hard", "easy"), help=f"mode of the game ({_by_device('mode')})")
     add("--policy", help=f"{', '.join(POLICIES)} ({_by_device('policy')})")
-    add("--compare-policies", metavar="P,P", help="the whole job for each of several policies, e.g. random,mix")
-    add("--levels", type=int, help=f"levels to learn from, at most 10000 ({_by_device('levels')})")
-    add("--frames", type=int, help=f"frames to record; the paper has 10 million ({_by_device('frames')})")
+    add("--compare-policies", metavar="P,P", help="compare several policies, e.g. random,mix")
+    add("--levels", type=int, help=f"training levels, at most 10000 ({_by_device('levels')})")
+    add("--frames", type=int, help=f"frames to record; 10 million in the paper ({_by_device('frames')})")
     add("--plain", action="store_true", help="one theme and no backgrounds")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes that play (%(default)s)")
-    add("--device", help="cpu or cuda; cuda where there is one by default")
-    add("--clips", type=int, default=256, help="clips to measure on (%(default)s)")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="recording processes (%(default)s)")
+    add("--device", help="cpu or cuda; by default cuda if available")
+    add("--clips", type=int, default=256, help="number of evaluation clips (%(default)s)")
     add("--horizon", type=int, default=10, help="frames to generate from each prompt (%(default)s)")
-    add("--no-report", action="store_true", help="no HTML report, which needs matplotlib")
-    add("--smoke", action="store_true", help="a run of a minute that shows that all parts work")
+    add("--no-report", action="store_true", help="write no HTML report (it needs matplotlib)")
+    add("--smoke", action="store_true", help="run for about a minute to check that everything works")
     args = parser.parse_args(argv)
     if args.smoke:
         if args.budget is not None:
-            raise UserError(f"--smoke trains {SMOKE_STEPS} steps, whatever --budget says: leave one of them out")
-        parser.set_defaults(**SMOKE)  # what is given counts for more
+            raise UserError(f"--smoke trains {SMOKE_STEPS} steps and ignores --budget: pass only one of them")
+        parser.set_defaults(**SMOKE)  # options on the command line override them
         args = parser.parse_args(argv)
     if args.policy is not None:
         check_policy(args.policy)
     if args.compare_policies is not None:
         if args.policy is not None:
-            raise UserError("--policy is given beside --compare-policies, which names all of them: leave one out")
+            raise UserError(
+                "--policy conflicts with --compare-policies, which lists all policies: pass only one of them"
+            )
         args.compare_policies = read_policies(args.compare_policies)
     if args.smoke:
         args.out = args.out / "smoke"
     args.csv = args.out / "results.csv"
-    _fit(args)
+    _set_device_defaults(args)
     if not 1 <= args.levels <= TEST_LEVELS.start:
         raise UserError(f"--levels must lie between 1 and {TEST_LEVELS.start:,}, got {args.levels:,}")
-    for name, least in (("horizon", 4), ("clips", 1), ("workers", 1)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    for name, minimum in (("horizon", 4), ("clips", 1), ("workers", 1)):
+        if getattr(args, name) < minimum:
+            raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
     return args
 
 
 def _by_device(name: str) -> str:
-    return " or ".join(f"{FITTING[device][name]} on {'a GPU' if device == 'cuda' else 'a CPU'}" for device in FITTING)
+    return " or ".join(
+        f"{DEVICE_DEFAULTS[device][name]} on {'a GPU' if device == 'cuda' else 'a CPU'}" for device in DEVICE_DEFAULTS
+    )
 
 
-def _fit(args: argparse.Namespace) -> None:
-    """Finds the device, fills in what fits it, and says so in `why`.
+def _set_device_defaults(args: argparse.Namespace) -> None:
+    """Select the device, set its defaults, and describe both in `summary`.
 
     Raises:
-        UserError: the device is not there.
+        UserError: The device is not available.
     """
     import torch
 
-    there = torch.cuda.is_available()
+    available = torch.cuda.is_available()
     given = args.device is not None
-    args.device = args.device or ("cuda" if there else "cpu")
+    args.device = args.device or ("cuda" if available else "cpu")
     try:
         kind = torch.device(args.device).type
     except RuntimeError:
         kind = ""
-    if kind not in FITTING:
+    if kind not in DEVICE_DEFAULTS:
         raise UserError(f"--device is cpu or cuda, got '{args.device}'")
-    if kind == "cuda" and not there:
-        raise UserError(f"--device {args.device}, but no GPU is found here: leave the option out, or pass --device cpu")
-    found = f"a GPU is found ({torch.cuda.get_device_name(args.device)})" if kind == "cuda" else "no GPU is found"
-    found = f"--device {args.device} is asked for" if given else found
+    if kind == "cuda" and not available:
+        raise UserError(f"--device {args.device}, but there is no GPU: leave the option out, or pass --device cpu")
+    device = f"GPU {torch.cuda.get_device_name(args.device)}" if kind == "cuda" else "no GPU"
+    device = f"--device {args.device}" if given else device
     chosen = []
-    for name, value in FITTING[kind].items():
+    for name, value in DEVICE_DEFAULTS[kind].items():
         if name == "policy" and args.compare_policies:
             chosen.append(f"policies {', '.join(args.compare_policies)} (given)")
             continue
-        asked = getattr(args, name)
-        setattr(args, name, value if asked is None else asked)
+        option = getattr(args, name)
+        setattr(args, name, value if option is None else option)
         text = f"{getattr(args, name):,} {name}" if isinstance(value, int) else f"{name} {getattr(args, name)}"
         chosen.append(
-            text if asked is None else f"{text} ({'smoke' if args.smoke and asked == SMOKE.get(name) else 'given'})"
+            text if option is None else f"{text} ({'smoke' if args.smoke and option == SMOKE.get(name) else 'given'})"
         )
-    args.why = f"{found}: {', '.join(chosen)}"
+    args.summary = f"{device}: {', '.join(chosen)}"
 
 
 def run(args: argparse.Namespace, call: TimeLimit | None = None) -> Any:
-    """Data, training, figures; with `--compare-policies` for each policy.
+    """Record, train and evaluate; with `--compare-policies` for each policy.
 
     Args:
-        args: as of `read_args`.
-        call: the limit on this call, if there is one.
+        args: Options from `read_args`.
+        call: Limit on this call, if any.
 
     Returns:
-        What is written to results.json, or the results in compare.json; nothing if measuring was not asked for.
+        The contents of results.json, or the results in compare.json; None without evaluation.
 
     Raises:
-        UserError: an option makes no sense, a stage is missing that others need, or the folder holds another recording.
-        Stopped: after Ctrl-C, SIGTERM or `--call-minutes`, with everything saved.
+        UserError: An option is invalid, a required stage is missing, or the folder holds another
+            recording.
+        Stopped: After Ctrl-C, SIGTERM or `--call-minutes`; everything is saved.
     """
     call = call or TimeLimit()
     configure(args)
@@ -190,36 +198,36 @@ def run(args: argparse.Namespace, call: TimeLimit | None = None) -> Any:
         except UserError as error:
             raise UserError(f"{error}, or pass --no-report") from None
     if args.compare_policies:
-        return compare(args, call, prepare, measure)
+        return compare(args, call, prepare, evaluate_world)
     prepare(args, call)
-    return measure(args, args, call) if args.stage in ("all", "evaluate") else None
+    return evaluate_world(args, args, call) if args.stage in ("all", "evaluate") else None
 
 
 def prepare(args: argparse.Namespace, call: TimeLimit) -> None:
-    """The stages that are asked for, up to a trained world."""
+    """Run the requested stages, up to a trained world."""
     from djinn.train.checkpointer import checkpoint_path
 
-    make = args.stage in ("all", "data")
+    create = args.stage in ("all", "data")
     data = args.out / "data"
     shorter = "pass fewer --frames or more --workers"
     if args.stage != "evaluate":
-        with call.whole(f"recording {args.frames:,} frames", shorter):
-            recorded(args, "data", range(args.levels), args.frames, make=make)
+        with call.uninterruptible(f"recording {args.frames:,} frames", shorter):
+            record_levels(args, "data", range(args.levels), args.frames, create=create)
     if args.stage in ("all", "data", "evaluate"):
         frames = SMOKE_TEST_FRAMES if args.smoke else TEST_FRAMES
-        with call.whole(f"recording {frames:,} frames to test on", "pass more --workers"):
-            recorded(args, "test", TEST_LEVELS, frames, make=make)
+        with call.uninterruptible(f"recording {frames:,} test frames", "pass more --workers"):
+            record_levels(args, "test", TEST_LEVELS, frames, create=create)
     if args.stage == "tokenizer" or (args.stage == "all" and not checkpoint_path(args.out / "run", "world").exists()):
-        learn(args, data, "tokenizer", call)
+        train_stage(args, data, "tokenizer", call)
     if args.stage in ("all", "world"):
-        learn(args, data, "world", call)
+        train_stage(args, data, "world", call)
 
 
-def learn(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "world"], call: TimeLimit) -> None:
-    """Trains a stage to its end.
+def train_stage(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "world"], call: TimeLimit) -> None:
+    """Train a stage to its limit.
 
     Raises:
-        UserError: the tokenizer is to be built on and not at its end.
+        UserError: The dynamics stage is requested before the tokenizer is finished.
     """
     from djinn.train.checkpointer import checkpoint_path
     from djinn.train.run import train
@@ -231,23 +239,23 @@ def learn(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "wor
         and not checkpoint_path(folder, "world").exists()
         and not is_trained(folder, "tokenizer", config)
     ):
-        raise UserError(f"the tokenizer in {folder} is not trained to its end yet: do so first with --stage tokenizer")
+        raise UserError(f"the tokenizer in {folder} is not finished: finish it with --stage tokenizer")
     if not is_trained(folder, stage, config):
-        note_machine(folder, stage, args.device)
+        record_machine(folder, stage, args.device)
     train(data, folder, config, stage, device=args.device)
     call.check()
 
 
-def measure(args: argparse.Namespace, tested: argparse.Namespace, call: TimeLimit) -> dict[str, Any]:
-    """Measures the world of one job on the test levels of another.
+def evaluate_world(args: argparse.Namespace, test_args: argparse.Namespace, call: TimeLimit) -> dict[str, Any]:
+    """Evaluate the world of one job on the test levels of another.
 
     Args:
-        args: the job of the world.
-        tested: the job of the test levels; where it is the same, report, results and row are written.
-        call: the limit on this call.
+        args: The job of the world.
+        test_args: The job of the test levels; if it is the same, a report is written.
+        call: Limit on this call.
 
     Raises:
-        UserError: the world is not trained to its end.
+        UserError: The world is not finished.
     """
     from djinn.data.dataset import Dataset
     from djinn.evaluate.drift import FEWEST
@@ -255,43 +263,43 @@ def measure(args: argparse.Namespace, tested: argparse.Namespace, call: TimeLimi
     from djinn.report.evaluation import evaluate
     from djinn.report.text_report import print_report
 
-    folder, own, config = args.out / "run", args.out == tested.out, configure(args)
+    folder, own, config = args.out / "run", args.out == test_args.out, configure(args)
     if not is_trained(folder, "world", config):
-        raise UserError(f"the world in {folder} is not trained to its end yet: do so first with --stage world")
-    say(f"measuring on levels {TEST_LEVELS.start:,} to {TEST_LEVELS.stop - 1:,}")
+        raise UserError(f"the world in {folder} is not finished: finish it with --stage world")
+    print_status(f"evaluating on levels {TEST_LEVELS.start:,} to {TEST_LEVELS.stop - 1:,}")
     options: dict[str, Any] = {"picture": args.out / "rollouts.png"} if own else {}
     if own and not args.no_report:
         options["report"] = args.out / "report"
-    with call.whole("measuring", "pass fewer --clips"):
+    with call.uninterruptible("the evaluation", "pass fewer --clips"):
         world = World.from_pretrained(folder, args.device)
         if args.smoke:
-            few = dataclasses.replace(world.config.sampler, steps=min(4, world.config.sampler.steps))
-            options |= {"sampler": few, "code_clips": 16, "drift_frames": FEWEST if "report" in options else 0}
-        figures = evaluate(
+            sampler = dataclasses.replace(world.config.sampler, steps=min(4, world.config.sampler.steps))
+            options |= {"sampler": sampler, "code_clips": 16, "drift_frames": FEWEST if "report" in options else 0}
+        metrics = evaluate(
             world,
-            Dataset.open(tested.out / "test"),
+            Dataset.open(test_args.out / "test"),
             clips=args.clips,
             horizon=args.horizon,
             name=f"CoinRun, preset {args.preset}, policy {args.policy}",
             **options,
         )
         if own:
-            figures["recipe"] = {
-                **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "why"},
+            metrics["recipe"] = {
+                **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "summary"},
                 "config": to_dict(config),
                 "trained_on": trained_on(folder),
                 "minutes": trained_minutes(folder),
             }
-            write(args.out / "results.json", json.dumps(figures, indent=2) + "\n")
-            append_row(args.csv, row_of(figures))
-    print_report(figures)
+            write_text(args.out / "results.json", json.dumps(metrics, indent=2) + "\n")
+            append_row(args.csv, result_row(metrics))
+    print_report(metrics)
     if own:
-        say(f"all figures are in {args.out / 'results.json'}; play it: djinn play {folder}")
-    return figures
+        print_status(f"all metrics are in {args.out / 'results.json'}; play it: djinn play {folder}")
+    return metrics
 
 
 def configure(args: argparse.Namespace) -> TrainConfig:
-    """The preset with `--budget` and the keys of `--set`, which count for more than it."""
+    """Return the preset with `--budget` and the keys of `--set`, which override it."""
     config = get_preset(args.preset)
     config = _with_keys(
         dataclasses.replace(config, world=dataclasses.replace(config.world, height=64, width=64)), args.set
@@ -304,10 +312,10 @@ def configure(args: argparse.Namespace) -> TrainConfig:
 
 
 def _with_keys(config: TrainConfig, keys: Sequence[str]) -> TrainConfig:
-    """The config with some keys set.
+    """Return the config with other values at some keys.
 
     Raises:
-        UserError: a key is unknown, or a value has the wrong type or does not go together with the others.
+        UserError: A key is unknown, or a value has the wrong type or conflicts with another one.
     """
     data = to_dict(config)
     for text in keys:
@@ -324,37 +332,43 @@ def _with_keys(config: TrainConfig, keys: Sequence[str]) -> TrainConfig:
     return from_dict(TrainConfig, data)
 
 
-def recorded(args: argparse.Namespace, name: str, levels: range, frames: int, *, make: bool = True) -> Path:
-    """Records the game into a folder of `--out`, or finds it there from an earlier call.
+def record_levels(args: argparse.Namespace, name: str, levels: range, frames: int, *, create: bool = True) -> Path:
+    """Record the game into a folder of `--out`, unless an earlier call has.
 
     Raises:
-        UserError: it was recorded with other settings, the disk has no room for it, or it is not there and not to be made.
+        UserError: It was recorded with other settings, the disk is too full, or it is missing and
+            `create` is false.
     """
     from djinn.data.importers.procgen import SIZE, CoinRun, record
 
     folder = args.out / name
-    looks = {"mode": args.mode, "policy": args.policy, "backgrounds": not args.plain, "restrict_themes": args.plain}
-    asked = {**looks, "levels": [levels.start, levels.stop], "frames": frames}
-    note = args.out / f"{name}.json"
+    game_options = {
+        "mode": args.mode,
+        "policy": args.policy,
+        "backgrounds": not args.plain,
+        "restrict_themes": args.plain,
+    }
+    settings = {**game_options, "levels": [levels.start, levels.stop], "frames": frames}
+    record_file = args.out / f"{name}.json"
     if (folder / "dataset.json").is_file():
-        recorded_with = json.loads(note.read_text()) if note.is_file() else {}
+        recorded_with = json.loads(record_file.read_text()) if record_file.is_file() else {}
         policy = recorded_with.get("policy")
-        if {**recorded_with, "policy": RENAMED_POLICIES.get(policy, policy)} == asked:
-            say(f"{folder} is there already")
+        if {**recorded_with, "policy": RENAMED_POLICIES.get(policy, policy)} == settings:
+            print_status(f"{folder} exists already")
             return folder
-        raise UserError(f"{folder} was recorded with other settings: give another --out, or remove it")
-    if not make:
-        raise UserError(f"nothing is recorded in {folder} yet: do so first with --stage data")
+        raise UserError(f"{folder} was recorded with other settings: pass another --out, or remove it")
+    if not create:
+        raise UserError(f"{folder} is not recorded yet: record it with --stage data")
     args.out.mkdir(parents=True, exist_ok=True)
     size, free = 3 * SIZE**2 * frames, shutil.disk_usage(args.out).free
     if size > free:
         raise UserError(
-            f"{frames:,} frames take {size / 1e9:.0f} GB, but {free / 1e9:.0f} are free at {args.out}: "
+            f"{frames:,} frames take {size / 1e9:.0f} GB, but {args.out} has {free / 1e9:.0f} GB free: "
             "pass fewer --frames, or another --out"
         )
-    say(f"recording {frames:,} frames of CoinRun into {folder}")
-    write(note, json.dumps(asked))
-    record(folder, levels, frames, CoinRun(**looks), workers=args.workers)
+    print_status(f"recording {frames:,} frames of CoinRun into {folder}")
+    write_text(record_file, json.dumps(settings))
+    record(folder, levels, frames, CoinRun(**game_options), workers=args.workers)
     return folder
 
 

@@ -1,26 +1,25 @@
-"""Worlds that learned from different ways of playing CoinRun, each measured on the levels as each way plays them.
+"""Worlds trained on several recording policies, each evaluated on the test levels of each policy.
 
-What a world can show depends on what it has seen, and its figures on what it is asked to continue; so neither the
-worlds nor the tests can be compared along one line only.
+A world is limited by its training data, and its metrics by the clips that it continues. So worlds
+and test sets are compared in a matrix.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from study import read_results, say
-from study_report import markdown, write
+from study import print_status, read_results, write_results
+from study_report import markdown_table, write_text
 from time_limit import TimeLimit
 
 from djinn.data.importers.policies import check_policy
 from djinn.errors import UserError
 
-ASKED = ("preset", "budget", "set", "mode", "plain", "levels", "frames", "clips", "horizon", "smoke")
-"""Options that must stay the same while a comparison goes on."""
-KEPT = (
+COMPARED_OPTIONS = ("preset", "budget", "set", "mode", "plain", "levels", "frames", "clips", "horizon", "smoke")
+"""Options that must stay the same during a comparison."""
+REPORTED_METRICS = (
     "tokenizer_psnr",
     "tokenizer_ssim",
     "rollout_psnr",
@@ -31,20 +30,20 @@ KEPT = (
     "code_table",
     "protocol",
 )
-"""Figures that are kept of each measurement."""
+"""Metrics stored for each pair."""
 
 
 def read_policies(text: str) -> list[str]:
-    """Reads `--compare-policies`.
+    """Read `--compare-policies`.
 
     Raises:
-        UserError: a policy is unknown or named twice, or there is only one.
+        UserError: A policy is unknown or repeated, or there is only one.
     """
     policies = [name.strip() for name in text.split(",") if name.strip()]
     for name in policies:
         check_policy(name)
     if len(policies) < 2 or len(set(policies)) < len(policies):
-        raise UserError(f"--compare-policies takes two different policies or more, e.g. random,mix; got '{text}'")
+        raise UserError(f"--compare-policies needs at least two different policies, e.g. random,mix; got '{text}'")
     return policies
 
 
@@ -52,67 +51,68 @@ def compare(
     args: argparse.Namespace,
     call: TimeLimit,
     prepare: Callable[[argparse.Namespace, TimeLimit], Any],
-    measure: Callable[[argparse.Namespace, argparse.Namespace, TimeLimit], Mapping[str, Any]],
+    evaluate: Callable[[argparse.Namespace, argparse.Namespace, TimeLimit], Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Does the whole job once for each policy, and measures every world on the test levels of every policy.
+    """Run the recipe once per policy, and evaluate every world on the test levels of every policy.
 
     Args:
-        args: as of `coinrun.read_args`, with `compare_policies`.
-        call: the limit on this call.
-        prepare: does the stages of a job that are asked for, but for measuring.
-        measure: measures the world of one job on the test levels of another; where it is its own, with a report.
+        args: Options from `coinrun.read_args`, with `compare_policies`.
+        call: Limit on this call.
+        prepare: Runs the requested stages of a job except the evaluation.
+        evaluate: Evaluates the world of one job on the test levels of another; with a report
+            if they are the same.
 
     Returns:
-        What is in compare.json: a result for each pair; empty where measuring was not asked for.
+        The contents of compare.json: a result for each pair; empty if no evaluation was requested.
 
     Raises:
-        UserError: as the parts do, or `--out` holds a comparison with other settings.
+        UserError: A part fails, or `--out` holds a comparison with other settings.
     """
     jobs = {policy: _job(args, policy) for policy in args.compare_policies}
     path = args.out / "compare.json"
-    asked = {key: getattr(args, key) for key in ASKED}
-    results = read_results(path, asked)
-    for policy, own in jobs.items():
-        say(f"policy {policy}, in {own.out}")
-        prepare(own, call)
+    settings = {key: getattr(args, key) for key in COMPARED_OPTIONS}
+    results = read_results(path, settings)
+    for policy, job in jobs.items():
+        print_status(f"policy {policy}, in {job.out}")
+        prepare(job, call)
     if args.stage not in ("all", "evaluate"):
         return []
-    for learned, own in jobs.items():
-        for played, other in jobs.items():
-            if any((r["trained_on"], r["tested_on"]) == (learned, played) for r in results):
-                say(f"the world of {learned} is measured on {played} already")
+    for trained_on, job in jobs.items():
+        for tested_on, test_job in jobs.items():
+            if any((r["trained_on"], r["tested_on"]) == (trained_on, tested_on) for r in results):
+                print_status(f"world of {trained_on} on {tested_on}: already evaluated")
                 continue
-            say(f"measuring the world of {learned} on {played}")
-            figures = measure(own, other, call)
-            found = {key: figures[key] for key in KEPT}
-            results.append({"trained_on": learned, "tested_on": played, **found})
-            write(path, json.dumps({"asked": asked, "results": results}, indent=1) + "\n")
-    page = table(results, list(jobs))
-    write(args.out / "compare.md", page)
+            print_status(f"evaluating the world of {trained_on} on {tested_on}")
+            metrics = evaluate(job, test_job, call)
+            reported = {key: metrics[key] for key in REPORTED_METRICS}
+            results.append({"trained_on": trained_on, "tested_on": tested_on, **reported})
+            write_results(path, settings, results)
+    page = comparison_table(results, list(jobs))
+    write_text(args.out / "compare.md", page)
     print(f"\n{page}")
-    say(f"the comparison is in {args.out / 'compare.md'} and {path}")
+    print_status(f"the comparison is in {args.out / 'compare.md'} and {path}")
     return results
 
 
 def _job(args: argparse.Namespace, policy: str) -> argparse.Namespace:
-    """The options of the job for one policy."""
+    """Return the options of the job for one policy."""
     return argparse.Namespace(**{**vars(args), "policy": policy, "out": args.out / policy})
 
 
-def table(results: Sequence[Mapping[str, Any]], policies: Sequence[str]) -> str:
-    """The comparison in Markdown, with how it was made."""
+def comparison_table(results: Sequence[Mapping[str, Any]], policies: Sequence[str]) -> str:
+    """Return the comparison in Markdown, with its protocol."""
     by_pair = {(r["trained_on"], r["tested_on"]): r for r in results}
-    rows = [["learned from \\ tested on", *policies]]
-    for learned in policies:
-        rows.append([learned, *(_cell(by_pair[learned, played]) for played in policies)])
+    rows = [["trained on \\ tested on", *policies]]
+    for trained_on in policies:
+        rows.append([trained_on, *(_cell(by_pair[trained_on, tested_on]) for tested_on in policies)])
     protocol = results[0]["protocol"]
-    how = (
-        f"Roll-out PSNR over {protocol['horizon']} frames with inferred actions / delta-4 PSNR with its 95 % interval, in dB; "
-        f"{protocol['clips']} clips of unseen levels, {protocol['prompt_frames']} prompt frame, "
+    description = (
+        f"Roll-out PSNR over {protocol['horizon']} frames with inferred actions / Δ4PSNR with its 95 % interval, "
+        f"in dB; {protocol['clips']} clips of unseen levels, {protocol['prompt_frames']} prompt frame, "
         f"{protocol['sampler']['steps']} MaskGIT steps at temperature {protocol['sampler']['temperature']:g}, "
         f"seed {protocol['seed']}."
     )
-    return f"{how}\n\n{markdown(rows)}"
+    return f"{description}\n\n{markdown_table(rows)}"
 
 
 def _cell(result: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `coinrun.py` notes of its runs: where they were trained, for how long, and a row of figures for each."""
+"""Records of `coinrun.py` on its runs: machine, training time, and a row of metrics per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study_report import write
+from study_report import write_text
 
 from djinn.config import TrainConfig
 from djinn.errors import UserError
@@ -36,15 +36,15 @@ COLUMNS = (
     "best_mapping_changed",
     "commit",
 )
-"""Of results.csv."""
+"""Columns of results.csv."""
 TRAINED_ON = "trained_on.json"
 
 
 def is_trained(run: Path, stage: str, config: TrainConfig) -> bool:
-    """Whether a stage of a run has reached the end of its steps or minutes.
+    """Return whether a stage of a run has reached its limit of steps or minutes.
 
     Raises:
-        UserError: its checkpoint is damaged.
+        UserError: Its checkpoint is damaged.
     """
     import torch
 
@@ -55,49 +55,48 @@ def is_trained(run: Path, stage: str, config: TrainConfig) -> bool:
     if not path.exists():
         return False
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # the tensors stay on the disk
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # tensors stay on disk
         step, seconds = state["step"], state["seconds"]
     except Exception:
-        load_checkpoint(path, stage)  # says what is wrong with it
+        load_checkpoint(path, stage)  # raises an error with the reason
         raise
     return progress(config.dynamics if stage == "world" else config.tokenizer, step, seconds) >= 1
 
 
-def note_machine(run: Path, stage: str, device: str) -> None:
-    """Notes in a run folder's `trained_on.json` that a stage is trained on this machine."""
+def record_machine(run: Path, stage: str, device: str) -> None:
+    """Record in `trained_on.json` that a stage is trained on this machine."""
     import torch
 
     from djinn.benchmark.machine import describe_machine
 
     host = describe_machine(torch.device(device))
     name = host["gpu"] or f"{host['threads']} thread(s) of {host['cores']} cores, {host['cpu']}"
-    notes = trained_on(run)
-    if name not in notes.setdefault(stage, []):
-        notes[stage].append(name)
-        run.parent.mkdir(parents=True, exist_ok=True)
-        write(run.parent / TRAINED_ON, json.dumps(notes, indent=1) + "\n")
+    machines = trained_on(run)
+    if name not in machines.setdefault(stage, []):
+        machines[stage].append(name)
+        write_text(run.parent / TRAINED_ON, json.dumps(machines, indent=1) + "\n")
 
 
 def trained_on(run: Path) -> dict[str, list[str]]:
-    """The machines on which each stage of a run was trained, as far as they were noted."""
+    """Return the recorded machines of each stage of a run."""
     path = run.parent / TRAINED_ON
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def trained_minutes(run: Path) -> dict[str, float]:
-    """Minutes for which each stage of a run was trained, pauses not counted."""
+    """Return the training minutes of each stage of a run, without pauses."""
     from djinn.train.loggers import read_metrics
 
     return {r["stage"]: round(r["seconds"] / 60, 2) for r in read_metrics(run) if "seconds" in r}
 
 
-def row_of(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of results.csv for what `coinrun.py` writes to results.json."""
-    recipe, protocol, config = figures["recipe"], figures["protocol"], figures["recipe"]["config"]
+def result_row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of results.csv for the contents of results.json."""
+    recipe, protocol, config = metrics["recipe"], metrics["protocol"], metrics["recipe"]["config"]
     machines = {name: None for names in recipe["trained_on"].values() for name in names}
-    low, high = figures["delta_psnr_interval"]["4"]
+    low, high = metrics["delta_psnr_interval"]["4"]
     steps = f"{config['tokenizer']['steps']} + {config['dynamics']['steps']} steps"
-    table = figures["code_table"]
+    table = metrics["code_table"]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{key: recipe[key] for key in ("preset", "mode", "policy", "frames")},
@@ -105,23 +104,23 @@ def row_of(figures: Mapping[str, Any]) -> dict[str, Any]:
         "device": " + ".join(machines) or protocol["device"],
         "clips": protocol["clips"],
         "horizon": protocol["horizon"],
-        "tokenizer_psnr": f"{figures['tokenizer_psnr']:.2f}",
-        "rollout_psnr": f"{figures['rollout_psnr']:.2f}",
-        "rollout_ssim": f"{figures['rollout_ssim']:.3f}",
-        "delta4": f"{figures['delta_psnr']['4']:.2f}",
+        "tokenizer_psnr": f"{metrics['tokenizer_psnr']:.2f}",
+        "rollout_psnr": f"{metrics['rollout_psnr']:.2f}",
+        "rollout_ssim": f"{metrics['rollout_ssim']:.3f}",
+        "delta4": f"{metrics['delta_psnr']['4']:.2f}",
         "delta4_low": f"{low:.2f}",
         "delta4_high": f"{high:.2f}",
-        "codes_used": figures["code_use"]["used"],
+        "codes_used": metrics["code_use"]["used"],
         "best_mapping_changed": "" if table is None else f"{table['changed']['accuracy']:.3f}",
         "commit": commit() or "",
     }
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Appends a row to a CSV file; the file is replaced, whole, or stays as it was.
+    """Append a row to a CSV file atomically.
 
     Raises:
-        UserError: the file has other columns.
+        UserError: The file has other columns.
     """
     rows: list[Mapping[str, Any]] = []
     if path.is_file():
@@ -129,21 +128,21 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
             reader = csv.DictReader(file)
             rows = list(reader)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise UserError(f"{path} has other columns: move it away, and a new one is begun")
+                raise UserError(f"{path} has other columns: move it away to start a new one")
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows([*rows, row])
-    write(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def commit() -> str | None:
-    """The commit that this file belongs to, `-dirty` where it was changed since; None without git."""
+    """Return the commit of this checkout, with `-dirty` after changes; None without git."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -1,11 +1,11 @@
-"""How the latent action model's decoder makes the next frame: painted, as a change of the last one, or by moving its pixels.
+"""Decoder of the latent action model: full frame, residual, or warp and residual.
 
-    python recipes/lam_decoder.py                                      # records CoinRun, then 3 arms of 4 minutes
-    python recipes/lam_decoder.py --data DATA --test TEST --size gpu   # 20 minutes on one GPU
-    python recipes/lam_decoder.py --smoke                              # does it run? a minute
+    python recipes/lam_decoder.py  # records CoinRun, 3 arms of 4 minutes
+    python recipes/lam_decoder.py --data DATA --test TEST --size gpu  # 20 min on a GPU
+    python recipes/lam_decoder.py --smoke  # check that it runs
 
-One tokenizer is trained for all arms. What each way is stands at `residual` and `warp` in
-djinn.config.LatentActionConfig. See recipes/study.py.
+One tokenizer is trained for all arms. `residual` and `warp` in djinn.config.LatentActionConfig
+describe the variants. See recipes/study.py.
 """
 
 from study import COLUMNS, Arm, Study, main
@@ -15,17 +15,17 @@ _RESIDUAL, _WARP = "world.latent_action.residual", "world.latent_action.warp"
 
 STUDY = Study(
     name="lam_decoder",
-    title="What the latent action model's decoder does",
+    title="Decoder of the latent action model",
     arms=(
-        Arm("paints the frame", {_RESIDUAL: False, _WARP: False}),
-        Arm("changes the last frame", {_RESIDUAL: True, _WARP: False}),
-        Arm("moves its pixels and changes them", {_RESIDUAL: True, _WARP: True}),
+        Arm("full frame", {_RESIDUAL: False, _WARP: False}),
+        Arm("residual", {_RESIDUAL: True, _WARP: False}),
+        Arm("warp and residual", {_RESIDUAL: True, _WARP: True}),
     ),
     paper=(
-        "The paper's decoder paints every pixel of the next frame (section 2.1), and is larger by far. In the last column the "
-        "best reading of the codes as true moves, as a share of the transitions whose pixels change."
+        "The paper's decoder predicts every pixel of the next frame (section 2.1), and is far larger. The "
+        "last column is the majority-vote accuracy on transitions whose pixels change."
     ),
-    columns=(*COLUMNS, Column("reading", "code_table.changed.accuracy", 3, drawn=True)),
+    columns=(*COLUMNS, Column("code-to-action accuracy", "code_table.changed.accuracy", 3, plotted=True)),
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the studies learn from: a data set that is there, or CoinRun, or, for a smoke test, a few of the demo's videos."""
+"""Data sets of the studies: an existing one, CoinRun, or demo videos for a smoke test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 
 FRAMES = {"cpu": 100_000, "gpu": 1_000_000}
-"""Frames of CoinRun that are recorded for each size."""
+"""Frames of CoinRun to record for each size."""
 LEVELS = range(2_000)
 TEST_FRAMES = 20_000
 VIDEOS = Path(__file__).parent.parent / "assets" / "coinrun-videos"
@@ -18,29 +18,29 @@ SMOKE_VIDEOS = 12
 
 
 def open_data(args: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Opens, or makes in `--out`, the data set to learn from and the one whose split `test` is measured on.
+    """Open, or create in `--out`, the data sets for training and for evaluation (split `test`).
 
     Args:
-        args: `out`, `data`, `test`, `size` and `smoke`, as `study.read_args` gives them.
+        args: `out`, `data`, `test`, `size` and `smoke` from `study.read_args`.
 
     Raises:
-        UserError: a data set is missing or holds no split to measure on, or the game is not installed.
+        UserError: A data set is missing or has no split `test`, or the game is not installed.
     """
     if args.data is not None:
         data = Dataset.open(args.data)
         test = data if args.test is None else Dataset.open(args.test)
     elif args.test is not None:
-        raise UserError("--test is given without --data: name the data set to learn from as well")
+        raise UserError("--test is given without --data: pass the training data set as well")
     elif args.smoke:
-        data = test = _videos(args.out / "data")
+        data = test = _demo_videos(args.out / "data")
     else:
         data, test = _coinrun(args)
     if "test" not in test.splits:
-        raise UserError(f"data set {test.path} has no split 'test': name one that has with --test")
+        raise UserError(f"data set {test.path} has no split 'test': pass one that has it with --test")
     return data, test
 
 
-def _videos(folder: Path) -> Dataset:
+def _demo_videos(folder: Path) -> Dataset:
     from djinn.data.importers.videos import import_videos
 
     if (folder / "dataset.json").is_file():
@@ -52,9 +52,9 @@ def _videos(folder: Path) -> Dataset:
 
 
 def _coinrun(args: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    from coinrun import TEST_LEVELS, recorded
+    from coinrun import TEST_LEVELS, record_levels
 
     game = {"mode": "easy", "policy": "mix", "plain": False, "workers": os.cpu_count() or 1}
-    asked = argparse.Namespace(out=args.out, **game)
-    data = recorded(asked, "data", LEVELS, FRAMES[args.size])
-    return Dataset.open(data), Dataset.open(recorded(asked, "test", TEST_LEVELS, TEST_FRAMES))
+    options = argparse.Namespace(out=args.out, **game)
+    data = record_levels(options, "data", LEVELS, FRAMES[args.size])
+    return Dataset.open(data), Dataset.open(record_levels(options, "test", TEST_LEVELS, TEST_FRAMES))

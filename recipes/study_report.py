@@ -1,4 +1,4 @@
-"""Tables and figures of the studies: Markdown, and points and lines with matplotlib."""
+"""Tables and plots of the studies: Markdown, and points and curves with matplotlib."""
 
 from __future__ import annotations
 
@@ -9,89 +9,91 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from djinn.atomic import atomic_write
 from djinn.errors import UserError
 
-INK, FILL = "#30343b", ("#3b6ea5", "#c8553d", "#6a994e", "#8a5a9e", "#d9a441", "#5b8e8e")
-"""Colours of lines and text, and of arms in their order."""
+TEXT_COLOR = "#30343b"
+ARM_COLORS = ("#3b6ea5", "#c8553d", "#6a994e", "#8a5a9e", "#d9a441", "#5b8e8e")
+"""Colors of the arms, in their order."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every arm."""
+    """One metric of every arm."""
 
-    head: str
+    heading: str
     key: str
-    """Where it stands in a result, for instance `delta_psnr.4`."""
+    """Dotted key in a result, for example `delta_psnr.4`."""
     digits: int = 2
     interval: str = ""
-    """Where its interval `[low, high]` stands, if it has one."""
-    drawn: bool = False
-    """It has a panel in the figure."""
+    """Dotted key of its interval `[low, high]`, if it has one."""
+    plotted: bool = False
+    """Whether the plot has a panel for it."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A figure of one arm, with its interval if there is one."""
+    """A metric of one arm, with its interval if it has one."""
 
     mean: float
     low: float | None = None
     high: float | None = None
 
-    def text(self, digits: int) -> str:
-        """For a table."""
-        around = "" if self.low is None else f" ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
-        return f"{self.mean:,.{digits}f}{around}"
+    def format(self, digits: int) -> str:
+        """Return the text of a table cell."""
+        interval = "" if self.low is None else f" ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+        return f"{self.mean:,.{digits}f}{interval}"
 
 
-def find(figures: Mapping[str, Any], key: str) -> Any:
-    """What stands at a dotted key; None where it, or something above it, was not measured.
+def lookup(metrics: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key; None if it, or a level above it, was not measured.
 
     Raises:
-        KeyError: there is no such key.
+        KeyError: The key does not exist.
     """
-    found: Any = figures
+    found: Any = metrics
     for part in key.split("."):
         found = None if found is None else found[part]
     return found
 
 
 def summarize(results: Sequence[Mapping[str, Any]], column: Column) -> Value | None:
-    """A column's figure of one arm: with several seeds their mean and range, with one its own interval.
+    """Summarize a column for one arm: mean and range of several seeds, or the interval of one.
 
     Args:
-        results: figures of the arm, one for each seed.
-        column: which figure.
+        results: Metrics of the arm, one mapping per seed.
+        column: The metric.
 
     Returns:
-        None where it was not measured.
+        The value, or None if it was not measured.
     """
-    values = [find(figures, column.key) for figures in results]
+    values = [lookup(metrics, column.key) for metrics in results]
     if not values or any(value is None for value in values):
         return None
     if len(values) > 1:
         return Value(sum(values) / len(values), min(values), max(values))
-    interval = find(results[0], column.interval) if column.interval else None
+    interval = lookup(results[0], column.interval) if column.interval else None
     return Value(values[0]) if interval is None else Value(values[0], *interval)
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the first row is the header."""
+    header, *body = rows
+    lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def need_plot() -> None:
-    """Refuses to start what could not draw its figure in the end.
+def require_matplotlib() -> None:
+    """Check before the work starts that the plot can be drawn.
 
     Raises:
-        UserError: matplotlib is missing; the message names the extra.
+        UserError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("the figure needs matplotlib, which is in the extra 'plot': pip install 'djinn[plot]'")
+        raise UserError("the plot needs matplotlib, which is in the extra 'plot': pip install 'djinn[plot]'")
 
 
-def draw(
+def draw_panels(
     path: Path,
     title: str,
     points: Mapping[str, Mapping[str, Value]],
@@ -99,34 +101,34 @@ def draw(
     x: Sequence[float],
     labels: tuple[str, str],
 ) -> None:
-    """Draws panels of points and panels of curves side by side, as a PNG.
+    """Draw panels of points and panels of curves side by side, as a PNG.
 
     Args:
-        path: file to write; it appears when it is complete.
-        title: above all panels.
-        points: by panel and name of the point; whiskers are the intervals.
-        curves: by panel and name of the curve, values at `x`.
-        x: shared by all curves.
-        labels: of the curves' axes.
+        path: File to write; it appears when it is complete.
+        title: Title above all panels.
+        points: Points by panel and name; whiskers are the intervals.
+        curves: Curves by panel and name, with values at `x`.
+        x: Horizontal positions of all curves.
+        labels: Axis labels of the curves.
     """
     from matplotlib.figure import Figure
 
     count = len(points) + len(curves)
-    picture = Figure(figsize=(3.2 * count + 0.4, 3.4), dpi=130, layout="constrained")
-    axes = picture.subplots(1, count, squeeze=False)[0]
-    for axis, (head, values) in zip(axes, points.items(), strict=False):
+    figure = Figure(figsize=(3.2 * count + 0.4, 3.4), dpi=130, layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for axis, (heading, values) in zip(axes, points.items(), strict=False):
         for i, value in enumerate(values.values()):
-            colour = FILL[i % len(FILL)]
+            color = ARM_COLORS[i % len(ARM_COLORS)]
             if value.low is not None and value.high is not None:
-                axis.vlines(i, value.low, value.high, color=colour, linewidth=2)
-            axis.plot(i, value.mean, marker="o", markersize=8, color=colour)
-        axis.set_title(head, fontsize=10)
+                axis.vlines(i, value.low, value.high, color=color, linewidth=2)
+            axis.plot(i, value.mean, marker="o", markersize=8, color=color)
+        axis.set_title(heading, fontsize=10)
         axis.set_xticks(range(len(values)), list(values), rotation=15 if len(values) > 2 else 0)
         axis.margins(x=0.35, y=0.15)
-    for axis, (head, lines) in zip(axes[len(points) :], curves.items(), strict=True):
+    for axis, (heading, lines) in zip(axes[len(points) :], curves.items(), strict=True):
         for i, (name, values) in enumerate(lines.items()):
-            axis.plot(x, values, marker="o", markersize=3.5, color=FILL[i % len(FILL)], label=name)
-        axis.set_title(head, fontsize=10)
+            axis.plot(x, values, marker="o", markersize=3.5, color=ARM_COLORS[i % len(ARM_COLORS)], label=name)
+        axis.set_title(heading, fontsize=10)
         axis.set_xlabel(labels[0])
         axis.set_ylabel(labels[1])
         axis.legend(fontsize=8, frameon=False)
@@ -134,39 +136,38 @@ def draw(
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
         axis.set_axisbelow(True)
-    picture.suptitle(title, fontsize=11, color=INK)
-    temporary = path.with_name(path.name + ".tmp")
-    picture.savefig(temporary, format="png")
-    temporary.replace(path)
+    figure.suptitle(title, fontsize=11, color=TEXT_COLOR)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def publish(page: Path, name: str, text: str, figure: Path) -> None:
-    """Puts a study's table and figure into a page, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+    """Write a study into a page, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
     Args:
-        page: a Markdown file that has the two marks; the figure is copied to a folder of the page's name beside it.
-        name: of the study.
-        text: what to put there; `figure.png` in it becomes the copy's name.
-        figure: the PNG.
+        page: Markdown file with the two markers. The plot is copied to a
+            folder of its name beside it.
+        name: Name of the study.
+        text: Text to insert; links to `figure.png` become links to the copy.
+        figure: The PNG.
 
     Raises:
-        UserError: the page or its marks are missing.
+        UserError: The page or its markers are missing.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    before = page.read_text(encoding="utf-8") if page.is_file() else ""
-    head, found, rest = before.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
+    old = page.read_text(encoding="utf-8") if page.is_file() else ""
+    head, begin_found, rest = old.partition(begin)
+    _, end_found, tail = rest.partition(end)
+    if not begin_found or not end_found:
         raise UserError(f"{page} has no lines '{begin}' and '{end}' to put the table between: add them")
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(figure, folder / f"{name}.png")
     text = text.replace("(figure.png)", f"({folder.name}/{name}.png)")
-    write(page, f"{head}{begin}\n{text.strip()}\n{end}{tail}")
+    write_text(page, f"{head}{begin}\n{text.strip()}\n{end}{tail}")
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,10 +1,11 @@
-"""Table 2 of the paper: does the latent action model learn better from pixels or from tokens?
+"""Table 2 of the paper: latent actions learned from pixels or from tokens.
 
-    python recipes/table2_lam_input.py                                   # records CoinRun, then 2 arms of 4 minutes
-    python recipes/table2_lam_input.py --data DATA --test TEST --size gpu    # 20 minutes on one GPU
-    python recipes/table2_lam_input.py --smoke                           # does it run? a minute
+    python recipes/table2_lam_input.py  # records CoinRun, 2 arms of 4 minutes
+    python recipes/table2_lam_input.py --data DATA --test TEST --size gpu  # 20 min on a GPU
+    python recipes/table2_lam_input.py --smoke  # check that it runs
 
-One tokenizer is trained for both arms; latent actions and dynamics are trained anew in each. See recipes/study.py.
+One tokenizer is trained for both arms; the dynamics stage is trained separately in each. See
+recipes/study.py.
 """
 
 from study import Arm, Study, main
@@ -35,8 +36,9 @@ STUDY = Study(
         ),
     ),
     paper=(
-        "The paper's are worlds of 2.3B (tokens) and 2.5B (pixels) parameters on Platformers and of 1B on Robotics; it finds "
-        "that pixels make the more controllable world, at about the same FVD or at half of it."
+        "The paper's worlds have 2.3B (tokens) and 2.5B (pixels) parameters on Platformers and 1B on "
+        "Robotics. Pixels give the more controllable world, at about the same FVD on Platformers and at half of it "
+        "on Robotics."
     ),
 )
 

@@ -1,12 +1,13 @@
-"""Table 3 of the paper: which tokenizer? Space alone (ViT), all of space-time at once (C-ViViT), or space then time (ST-ViViT).
+"""Table 3 of the paper: spatial (ViT), full space-time (C-ViViT) and ST tokenizers (ST-ViViT).
 
-    python recipes/table3_tokenizers.py                                   # records CoinRun, then 3 arms of 4 minutes
-    python recipes/table3_tokenizers.py --data DATA --test TEST --size gpu    # 20 minutes on one GPU
-    python recipes/table3_tokenizers.py --smoke                           # does it run? a minute
+    python recipes/table3_tokenizers.py  # records CoinRun, 3 arms of 4 minutes
+    python recipes/table3_tokenizers.py --data DATA --test TEST --size gpu  # 20 min on a GPU
+    python recipes/table3_tokenizers.py --smoke  # check that it runs
 
-Every arm trains its own tokenizer and, over it, the same latent actions and dynamics. The tokenizers have equally many
-parameters: a block of the rivals has one attention where ours has two, and a wider feed-forward layer for it. Memory is
-what training the tokenizer adds, measured in a process of its own. See recipes/study.py.
+Every arm trains its own tokenizer and, over it, the dynamics stage. The tokenizers have equal
+numbers of parameters: a block of the two baselines has one attention layer instead of two, and a
+wider feed-forward layer. Memory is the increase caused by training the tokenizer, measured in a
+separate process. See recipes/study.py.
 """
 
 import argparse
@@ -19,22 +20,23 @@ from typing import Any
 from study import COLUMNS, Arm, Study, main
 from study_report import Column
 
-RIVAL_FFN = 6.0
-"""Feed-forward width of a block with one attention: 4 + 2 * 6 weights where two attentions have 8 + 2 * 4, times d^2."""
+BASELINE_FFN_MULT = 6.0
+"""Feed-forward width of a block with one attention: 4 + 2 * 6 weights instead of 8 + 2 * 4."""
 
 
 def _arm(kind: str, name: str, parameters: str, memory: str, fvd: str, delta: str) -> Arm:
-    rival = {f"world.tokenizer.{part}.ffn_mult": RIVAL_FFN for part in ("encoder", "decoder")}
-    printed = {"parameters": parameters, "memory": memory, "FVD": fvd, "Δ4PSNR": delta}
-    return Arm(name, {"world.tokenizer.kind": kind, **({} if kind == "st-vivit" else rival)}, printed)
+    changes: dict[str, Any] = {"world.tokenizer.kind": kind}
+    if kind != "st-vivit":
+        changes |= {f"world.tokenizer.{part}.ffn_mult": BASELINE_FFN_MULT for part in ("encoder", "decoder")}
+    return Arm(name, changes, {"parameters": parameters, "memory": memory, "FVD": fvd, "Δ4PSNR": delta})
 
 
 def measure_tokenizer(run: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Parameters of a run's tokenizer, and the memory that training it takes in a process that does nothing else.
+    """Measure the parameters of a run's tokenizer, and the memory of its training in a subprocess.
 
     Args:
-        run: the run folder.
-        args: `device`, as of `study.read_args`.
+        run: The run folder.
+        args: `device` from `study.read_args`.
 
     Returns:
         `tokenizer_parameters_m` (millions) and `tokenizer_memory_mb`.
@@ -54,18 +56,18 @@ STUDY = Study(
         _arm("st-vivit", "ST-ViViT", "205M", "0.9 GB", "81.4", "1.66"),
     ),
     paper=(
-        "The paper's tokenizers have patches of 10 pixels and were trained on clips of 16 frames in batches of 128, with the "
-        "same latent action model and dynamics; it says that C-ViViT overfits and needs strong regularisation, but not which, "
-        "and none is used here."
+        "The paper's tokenizers have patches of 10 pixels and were trained on clips of 16 frames in batches "
+        "of 128, with the same latent action model and dynamics. The paper reports that C-ViViT overfits and "
+        "needs strong regularisation, without details; none is used here."
     ),
     columns=(
         Column("parameters, M", "tokenizer_parameters_m"),
-        Column("memory, MB", "tokenizer_memory_mb", 0, drawn=True),
-        Column("tokenizer PSNR, dB", "tokenizer_psnr", drawn=True),
+        Column("memory, MB", "tokenizer_memory_mb", 0, plotted=True),
+        Column("tokenizer PSNR, dB", "tokenizer_psnr", plotted=True),
         Column("tokenizer SSIM", "tokenizer_ssim", 3),
         *COLUMNS,
     ),
-    one_tokenizer=False,
+    shared_tokenizer=False,
     extra=measure_tokenizer,
 )
 

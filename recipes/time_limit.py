@@ -1,4 +1,4 @@
-"""A call that ends after some minutes, so that a long job runs on a machine that is lent for minutes at a time."""
+"""A time limit per call, to run a long job on a machine that is available for minutes at a time."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from djinn.train.signals import Stopped
 
 
 class TimeLimit:
-    """Within it the program gets SIGTERM when its minutes are over, and ends cleanly and with exit code 0 if it stops then.
+    """Context manager that sends SIGTERM to the program after some minutes.
 
-    Training takes the signal as it always does: it ends its step, saves and stops. Elsewhere the signal unwinds the
-    program from where it is. Without minutes nothing is limited, and SIGTERM from outside unwinds it all the same.
+    Training handles the signal: it finishes the step, saves and stops. Elsewhere the signal raises
+    `Stopped` at the current position. A program that stops because of the limit
+    ends with exit code 0. Without a limit, SIGTERM from outside raises `Stopped` as well.
 
     Args:
-        minutes: of this call; None for no limit.
+        minutes: Limit in minutes; None for no limit.
 
     Raises:
-        UserError: they are not positive.
+        UserError: `minutes` is not positive.
     """
 
     def __init__(self, minutes: float | None = None) -> None:
         if minutes is not None and minutes <= 0:
             raise UserError(f"--call-minutes must be positive, got {minutes:g}")
         self.minutes = minutes
-        self.over = False
-        self._began = time.monotonic()
+        self.expired = False
+        self._start = time.monotonic()
         self._timer: threading.Timer | None = None
-        self._before: Any = None
+        self._previous_handler: Any = None
 
     def __enter__(self) -> TimeLimit:
-        self._before = signal.signal(signal.SIGTERM, self._unwind)
+        self._previous_handler = signal.signal(signal.SIGTERM, self._raise_stopped)
         if self.minutes is not None:
             self._timer = threading.Timer(60 * self.minutes, self._expire)
             self._timer.daemon = True
@@ -51,50 +52,50 @@ class TimeLimit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
-        signal.signal(signal.SIGTERM, self._before)
-        if not (self.over and isinstance(error, Stopped)):
+        signal.signal(signal.SIGTERM, self._previous_handler)
+        if not (self.expired and isinstance(error, Stopped)):
             return False
-        print(f"== the {self.minutes:g} minutes of this call are over: run the same command again to go on", flush=True)
+        print(f"== stopped after --call-minutes {self.minutes:g}: the same command resumes", flush=True)
         return True
 
     def check(self) -> None:
-        """Ends the call where its time ran out in the last moments of something that went on to its end.
+        """Stop if the limit expired at the end of a part that handles the signal.
 
         Raises:
-            Stopped: the time is over.
+            Stopped: The limit has expired.
         """
-        if self.over:
+        if self.expired:
             raise Stopped(signal.SIGTERM)
 
     @contextmanager
-    def whole(self, what: str, remedy: str) -> Generator[None]:
-        """For a part that begins anew when it is stopped.
+    def uninterruptible(self, what: str, remedy: str) -> Generator[None]:
+        """Run a part that starts from the beginning if it is stopped.
 
         Args:
-            what: the part, for the message.
-            remedy: what makes it shorter, for the message.
+            what: The part, for the message.
+            remedy: How to shorten it, for the message.
 
         Raises:
-            Stopped: the time is over; in the next call there is more of it for this part.
-            UserError: the part had nearly the whole call and was not done, so that no further call would get beyond it.
+            Stopped: The limit has expired; the next call leaves more time for this part.
+            UserError: The part had nearly the whole call, so no call can finish it.
         """
         self.check()
-        early = self.minutes is not None and time.monotonic() - self._began < 0.1 * 60 * self.minutes
+        early = self.minutes is not None and time.monotonic() - self._start < 0.1 * 60 * self.minutes
         try:
             yield
         except Stopped:
-            if self.over and early:
+            if self.expired and early:
                 raise UserError(
-                    f"{what} takes longer than --call-minutes {self.minutes:g} and cannot be done in parts: "
+                    f"{what} takes longer than --call-minutes {self.minutes:g} and cannot be split: "
                     f"allow more minutes, or {remedy}"
                 ) from None
             raise
 
     def _expire(self) -> None:
-        self.over = True
+        self.expired = True
         main = threading.main_thread().ident
         assert main is not None
-        signal.pthread_kill(main, signal.SIGTERM)  # to this thread: what it waits for is interrupted
+        signal.pthread_kill(main, signal.SIGTERM)  # to the main thread, so that blocking calls are interrupted
 
-    def _unwind(self, number: int, frame: FrameType | None) -> None:
+    def _raise_stopped(self, number: int, frame: FrameType | None) -> None:
         raise Stopped(number)

@@ -1,10 +1,10 @@
-"""Parameters of a run's tokenizer, and the memory that training it takes. Table 3 starts it anew for each tokenizer.
+"""Parameters of a run's tokenizer and the memory of training it, for Table 3.
 
     python recipes/tokenizer_memory.py RUN/config.yaml --device cpu
 
-A few optimizer steps are taken on random clips of the config's size and batch. On a GPU it is the most that was
-allocated; on a CPU what the process has grown at its peak since before the model was made, so that it has to be a process
-of its own. One line of JSON goes to stdout.
+Takes a few optimizer steps on random clips of the config's size and batch. On a GPU the result is
+the peak of the allocated memory. On a CPU it is the growth of the process at its peak since before
+the model was built, so it needs a process of its own. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ STEPS = 3
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="config.yaml of a run")
-    parser.add_argument("--device", help="cpu or cuda; cuda where there is one by default")
+    parser.add_argument("--device", help="cpu or cuda; by default cuda if available")
     args = parser.parse_args()
-    place = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    print(json.dumps(measure(load_yaml(TrainConfig, args.config), place)))
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    print(json.dumps(measure(load_yaml(TrainConfig, args.config), device)))
 
 
 def measure(config: TrainConfig, device: torch.device) -> dict[str, float]:
-    """Trains a tokenizer for a few steps.
+    """Train a tokenizer for a few steps.
 
     Args:
-        config: sizes, batch and precision.
-        device: where.
+        config: Sizes, batch and precision.
+        device: Device to train on.
 
     Returns:
         `tokenizer_parameters_m` (millions) and `tokenizer_memory_mb` (MiB).
     """
     short = dataclasses.replace(config, world=dataclasses.replace(config.world, context_frames=2))
-    train(short, 1, device)  # what torch loads at the first step is not counted
+    train(short, 1, device)  # excludes what torch loads at the first step
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = 0.0 if device.type == "cuda" else resident_mb("VmRSS")
@@ -58,7 +58,7 @@ def measure(config: TrainConfig, device: torch.device) -> dict[str, float]:
 
 
 def train(config: TrainConfig, clips: int, device: torch.device) -> int:
-    """Takes `STEPS` optimizer steps on random clips; returns the number of parameters."""
+    """Take `STEPS` optimizer steps on random clips and return the number of parameters."""
     sizes = config.world
     video = torch.rand(clips, sizes.context_frames, sizes.height, sizes.width, 3, device=device)
     tokenizer = VideoTokenizer(sizes).to(device).train()
@@ -74,16 +74,16 @@ def train(config: TrainConfig, clips: int, device: torch.device) -> int:
 
 
 def resident_mb(key: str) -> float:
-    """Memory of this process in MiB: `VmRSS` is now, `VmHWM` its peak.
+    """Return the memory of this process in MiB: `VmRSS` is the current value, `VmHWM` the peak.
 
-    On Linux both come from the kernel's table, because the peak that `getrusage` gives there is also that of the process
-    which started this one. Elsewhere it is the peak of `getrusage` for either key.
+    On Linux both are read from `/proc`, because `getrusage` inherits the peak of the parent.
+    Elsewhere both are the peak of `getrusage`.
     """
     status = Path("/proc/self/status")
     if not status.is_file():
         return peak_memory_mb(torch.device("cpu"))
-    found = next(line for line in status.read_text().splitlines() if line.startswith(f"{key}:"))
-    return int(found.split()[1]) / 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many frames a world remembers: windows of 4, 8 and 16 frames, as many frames in a batch, each for the same time.
+"""Memory of a world: windows of 4, 8 and 16 frames, with equal frames per batch and equal time.
 
-    python recipes/window.py                                      # records CoinRun, then 3 arms of 4 minutes
-    python recipes/window.py --data DATA --test TEST --minutes 18    # time enough for actions to act
-    python recipes/window.py --smoke                              # does it run? a minute
+    python recipes/window.py  # records CoinRun, 3 arms of 4 minutes
+    python recipes/window.py --data DATA --test TEST --minutes 18  # actions have an effect
+    python recipes/window.py --smoke  # check that it runs
 
-Each arm trains both stages, for the tokenizer has the same window. Long roll-outs from one frame, past all windows, are
-measured as well. See recipes/study.py.
+Each arm trains both stages, since the tokenizer has the same window. Long roll-outs from one frame,
+beyond all windows, are measured as well. See recipes/study.py.
 """
 
 import argparse
@@ -19,25 +19,26 @@ from study_report import Column
 from djinn.evaluate.long_rollouts import draw_long, play_long
 from djinn.models.world import World
 
-SHOWN = (10, 25, 50)
-"""Frames of a long roll-out whose PSNR is shown."""
-SMOKE = 12
+REPORTED_FRAMES = (10, 25, 50)
+"""Frames of a long roll-out whose PSNR is reported."""
+SMOKE_FRAMES = 12
 """Frames of the long roll-out of a smoke test."""
 
 
-def play_on(run: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """How close long roll-outs of a run's world stay to the true future.
+def measure_long_rollouts(run: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the PSNR of long roll-outs of a run's world.
 
     Args:
-        run: the run folder.
-        args: `data`, `test`, `out`, `size`, `smoke` and `device`, as of `study.read_args`.
+        run: The run folder.
+        args: `data`, `test`, `out`, `size`, `smoke` and `device` from `study.read_args`.
 
     Returns:
-        `long_psnr`, in dB by the frame; None for frames past the end of a smoke test's.
+        `long_psnr`, in dB by frame; None for frames beyond the end of a smoke test's roll-out.
     """
-    sample = draw_long(open_data(args)[1], "test", SMOKE if args.smoke else max(SHOWN), seed=0)
-    played = play_long(World.from_pretrained(run, args.device), sample).summary()["psnr"]
-    return {"long_psnr": {str(t): played.get(str(t)) for t in SHOWN}}
+    frames = SMOKE_FRAMES if args.smoke else max(REPORTED_FRAMES)
+    sample = draw_long(open_data(args)[1], "test", frames, seed=0)
+    psnr = play_long(World.from_pretrained(run, args.device), sample).summary()["psnr"]
+    return {"long_psnr": {str(t): psnr.get(str(t)) for t in REPORTED_FRAMES}}
 
 
 def _arm(frames: int, batch: int, tokenizer_batch: int) -> Arm:
@@ -47,16 +48,16 @@ def _arm(frames: int, batch: int, tokenizer_batch: int) -> Arm:
 
 STUDY = Study(
     name="window",
-    title="How many frames a world remembers",
+    title="Memory of a world",
     arms=(_arm(8, 8, 4), _arm(16, 4, 2), _arm(4, 16, 8)),
-    paper="The paper remembers 16 frames everywhere (sections 2.1 and 3) and prints no figures for other windows.",
+    paper="The paper uses 16 frames everywhere (sections 2.1 and 3) and reports no other windows.",
     columns=(
         Column("tokenizer PSNR, dB", "tokenizer_psnr"),
         *COLUMNS,
-        *(Column(f"PSNR of frame {t}, dB", f"long_psnr.{t}") for t in SHOWN),
+        *(Column(f"PSNR of frame {t}, dB", f"long_psnr.{t}") for t in REPORTED_FRAMES),
     ),
-    one_tokenizer=False,
-    extra=play_on,
+    shared_tokenizer=False,
+    extra=measure_long_rollouts,
 )
 
 if __name__ == "__main__":

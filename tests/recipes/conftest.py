@@ -19,7 +19,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 @pytest.fixture
 def recipe(monkeypatch):
-    """Imports a file of `recipes/` as Python does when it is started."""
+    """Import a file of `recipes/` as Python does when it runs it."""
     monkeypatch.syspath_prepend(str(RECIPES))
     return importlib.import_module
 
@@ -31,25 +31,25 @@ def coinrun(recipe) -> ModuleType:
 
 @pytest.fixture
 def gpu(monkeypatch) -> None:
-    """A GPU is found."""
+    """Pretend that a GPU is available."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a large GPU")
 
 
 @pytest.fixture
 def no_gpu(monkeypatch) -> None:
-    """None is found, whatever is there."""
+    """Pretend that no GPU is available."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.fixture
 def drawn_game(monkeypatch, no_gpu) -> None:
-    """In place of CoinRun a square that is pushed about, on a ground of another grey for each policy."""
+    """Replace CoinRun by a moving square, on a background whose grey depends on the policy."""
 
     def record(out, levels, frames, game, *, fps=10, workers=1):
         chosen = list(levels)[: max(12, frames // 80)]
-        about = {"game": "squares", "mode": game.mode, "policy": game.policy, "action_names": list(ACTION_NAMES)}
-        with DatasetWriter(out, height=64, width=64, fps=fps, metadata=about) as writer:
+        metadata = {"game": "squares", "mode": game.mode, "policy": game.policy, "action_names": list(ACTION_NAMES)}
+        with DatasetWriter(out, height=64, width=64, fps=fps, metadata=metadata) as writer:
             for level, split in zip(chosen, split_levels(chosen), strict=True):
                 random = np.random.default_rng([level, len(game.policy)])
                 moves, x = random.integers(2, size=23), 24

@@ -1,5 +1,5 @@
 def cells(table: str) -> list[dict[str, str]]:
-    """Rows of a Markdown table by the heads of its columns."""
+    """Return the rows of a Markdown table as mappings from column headings to cells."""
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
     ]

@@ -1,4 +1,4 @@
-"""recipes/coinrun.py: its stages, budgets and comparisons."""
+"""Stages, budgets and comparisons of recipes/coinrun.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = ("tokenizer.steps=6", "dynamics.steps=6", "dynamics.batch=4", "world.con
 
 
 def small(coinrun: ModuleType, out: Path, *options: str) -> argparse.Namespace:
-    """The options of a run of a few seconds."""
+    """Return the options of a run of a few seconds."""
     sets = [text for key in SMALL for text in ("--set", key)]
     return coinrun.read_args(["--smoke", "--horizon", "4", "--out", str(out), *sets, *options])
 
@@ -53,11 +53,11 @@ def test_preset_budget_and_keys(coinrun, gpu):
     assert (config.tokenizer.minutes, config.dynamics.minutes, config.dynamics.steps) == (5, 15, 7)
 
 
-def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
+def test_defaults_depend_on_the_device(coinrun, gpu, monkeypatch):
     args = coinrun.read_args(["--levels", "50"])
     assert (args.device, args.preset, args.mode, args.policy) == ("cuda", "coinrun", "hard", "random")
     assert (args.levels, args.frames, args.horizon) == (50, 1_000_000, 10)
-    assert "a large GPU" in args.why and "50 levels (given)" in args.why and "mode hard" in args.why
+    assert "a large GPU" in args.summary and "50 levels (given)" in args.summary and "mode hard" in args.summary
     assert coinrun.read_args(["--device", "cpu"]).preset == "tiny"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     args = coinrun.read_args(["--mode", "hard"])
@@ -72,61 +72,61 @@ def test_what_is_not_said_follows_the_device(coinrun, gpu, monkeypatch):
         (("--levels", "10001"), "--levels"),
         (("--horizon", "3"), "--horizon"),
         (("--smoke", "--budget", "5"), "--budget"),
-        (("--compare-policies", "random"), "two different"),
+        (("--compare-policies", "random"), "at least two"),
         (("--compare-policies", "random,nobody"), "nobody"),
-        (("--compare-policies", "random,mix", "--policy", "mix"), "leave one out"),
+        (("--compare-policies", "random,mix", "--policy", "mix"), "only one"),
     ],
 )
-def test_wrong_options_are_refused(coinrun, no_gpu, options, message):
+def test_invalid_options_raise(coinrun, no_gpu, options, message):
     with pytest.raises(UserError, match=message):
         coinrun.read_args(options)
 
 
-def test_a_smoke_run_takes_what_is_given(coinrun, no_gpu):
+def test_smoke_run_accepts_options(coinrun, no_gpu):
     args = coinrun.read_args(["--smoke"])
     assert {key: getattr(args, key) for key in coinrun.SMOKE} == coinrun.SMOKE
     given = ("--preset", "coinrun", "--levels", "30", "--frames", "3000", "--clips", "7", "--workers", "3")
     args = coinrun.read_args(["--smoke", *given])
     assert (args.preset, args.levels, args.frames, args.clips, args.workers) == ("coinrun", 30, 3000, 7, 3)
-    assert "3,000 frames (given)" in args.why and "(smoke)" not in args.why
+    assert "3,000 frames (given)" in args.summary and "(smoke)" not in args.summary
     args = coinrun.read_args(["--smoke", "--frames", "3000"])
-    assert "20 levels (smoke), 3,000 frames (given)" in args.why
+    assert "20 levels (smoke), 3,000 frames (given)" in args.summary
 
 
 @pytest.mark.parametrize("text", ["world", "world.depth=3", "nothing.at.all=1", "tokenizer.lr=fast"])
-def test_wrong_keys_are_refused(coinrun, text):
+def test_unknown_config_keys_raise(coinrun, text):
     with pytest.raises(UserError):
         coinrun.configure(coinrun.read_args(["--set", text]))
 
 
 @pytest.mark.slow
-def test_stages_apart_leave_what_all_at_once_leaves(coinrun, drawn_game, tmp_path):
+def test_separate_stages_equal_one_run(coinrun, drawn_game, tmp_path):
     pytest.importorskip("matplotlib")
-    figures = coinrun.run(small(coinrun, tmp_path / "whole"))
-    lacking = {"data": "world", "tokenizer": "evaluate"}  # what cannot be done yet after a stage
+    metrics = coinrun.run(small(coinrun, tmp_path / "whole"))
+    not_ready = {"data": "world", "tokenizer": "evaluate"}  # a stage that cannot run yet
     for stage in coinrun.STAGES:
         last = coinrun.run(small(coinrun, tmp_path / "parts", "--stage", stage))
         assert (last is None) == (stage != "evaluate")
-        if stage in lacking:
+        if stage in not_ready:
             with pytest.raises(UserError, match="--stage"):
-                coinrun.run(small(coinrun, tmp_path / "parts", "--stage", lacking[stage]))
+                coinrun.run(small(coinrun, tmp_path / "parts", "--stage", not_ready[stage]))
     whole, parts = tmp_path / "whole" / "smoke", tmp_path / "parts" / "smoke"
     files = [{str(path.relative_to(root)) for path in root.rglob("*")} for root in (whole, parts)]
     assert files[0] == files[1]
     assert {"report/report.html", "results.csv", "results.json", "rollouts.png", "trained_on.json"} <= files[0]
     assert weights(whole / "run") == weights(parts / "run")
-    for key in set(figures) - {"recipe", "protocol"}:
-        assert last[key] == figures[key], key
+    for key in set(metrics) - {"recipe", "protocol"}:
+        assert last[key] == metrics[key], key
     with (parts / "results.csv").open() as file:
         row = next(iter(csv.DictReader(file)))
     assert (row["policy"], row["budget"], row["horizon"]) == ("keyboard-jump", "6 + 6 steps", "4")
-    assert float(row["rollout_psnr"]) == pytest.approx(figures["rollout_psnr"], abs=0.01)
+    assert float(row["rollout_psnr"]) == pytest.approx(metrics["rollout_psnr"], abs=0.01)
     assert json.loads((parts / "results.json").read_text()) == last
     with pytest.raises(UserError, match="recorded with other settings"):
         coinrun.run(small(coinrun, tmp_path / "parts", "--mode", "hard"))
 
 
-def test_calls_that_are_cut_short_come_to_the_same_world(coinrun, recipe, drawn_game, monkeypatch, tmp_path, capsys):
+def test_interrupted_calls_give_the_same_world(coinrun, recipe, drawn_game, monkeypatch, tmp_path, capsys):
     from djinn.train.trainer import Trainer
 
     def call(minutes: float | None, stage: str, out: str = "cut") -> TimeLimit:
@@ -137,7 +137,7 @@ def test_calls_that_are_cut_short_come_to_the_same_world(coinrun, recipe, drawn_
 
     def step(self: Trainer, batch: object) -> None:
         train_step(self, batch)
-        while self.step == 3 and calls[-1].minutes and not calls[-1].over:
+        while self.step == 3 and calls[-1].minutes and not calls[-1].expired:
             time.sleep(0.01)
 
     calls: list[TimeLimit] = []
@@ -147,31 +147,31 @@ def test_calls_that_are_cut_short_come_to_the_same_world(coinrun, recipe, drawn_
         call(None, stage, "straight")
     call(None, "data")
     for stage in ("tokenizer", "world"):
-        assert call(0.04, stage).over
-        assert "run the same command again" in capsys.readouterr().out
+        assert call(0.04, stage).expired
+        assert "the same command resumes" in capsys.readouterr().out
         config = coinrun.configure(small(coinrun, tmp_path))
         assert not recipe("coinrun_results").is_trained(tmp_path / "cut" / "smoke" / "run", stage, config)
         call(None, stage)
     assert weights(tmp_path / "cut" / "smoke" / "run") == weights(tmp_path / "straight" / "smoke" / "run")
 
 
-def test_a_part_that_no_call_can_hold_is_an_error(recipe):
+def test_part_longer_than_a_call_raises(recipe):
     time_limit = recipe("time_limit")
     with pytest.raises(UserError, match="fewer --frames"), time_limit.TimeLimit(0.02) as call:  # noqa: SIM117
-        with call.whole("recording", "pass fewer --frames"):
+        with call.uninterruptible("recording", "pass fewer --frames"):
             time.sleep(30)
     with time_limit.TimeLimit(0.02) as call:
         time.sleep(0.3)
-        with call.whole("recording", "pass fewer --frames"):
+        with call.uninterruptible("recording", "pass fewer --frames"):
             time.sleep(30)
-    assert call.over
-    with pytest.raises(Stopped), time_limit.TimeLimit():  # a SIGTERM from outside is none of its own
+    assert call.expired
+    with pytest.raises(Stopped), time_limit.TimeLimit():  # SIGTERM from outside
         signal.raise_signal(signal.SIGTERM)
     with pytest.raises(UserError, match="--call-minutes"):
         time_limit.TimeLimit(0)
 
 
-def test_a_time_that_is_over_while_a_call_ends_is_no_matter(recipe):
+def test_limit_that_expires_at_exit_is_ignored(recipe):
     before = signal.getsignal(signal.SIGTERM)
     with recipe("time_limit").TimeLimit(1) as call:
         cancel = call._timer.cancel
@@ -181,11 +181,11 @@ def test_a_time_that_is_over_while_a_call_ends_is_no_matter(recipe):
             cancel()
 
         call._timer.cancel = late
-    assert call.over and not call._timer.is_alive()
+    assert call.expired and not call._timer.is_alive()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_damaged_checkpoint_is_not_trained_to_its_end(recipe, tmp_path):
+def test_damaged_checkpoint_is_not_finished(recipe, tmp_path):
     from djinn.train.checkpointer import checkpoint_path, save_checkpoint
 
     is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "world")
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_is_not_trained_to_its_end(recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_policies_are_compared(coinrun, drawn_game, monkeypatch, tmp_path):
+def test_policy_comparison(coinrun, drawn_game, monkeypatch, tmp_path):
     options = ("--compare-policies", "random,mix", "--no-report")
     results = coinrun.run(small(coinrun, tmp_path, *options))
     out = tmp_path / "smoke"
@@ -214,7 +214,7 @@ def test_policies_are_compared(coinrun, drawn_game, monkeypatch, tmp_path):
     rows = cells((out / "compare.md").read_text())
     assert rows[0]["mix"].startswith(f"{results[1]['rollout_psnr']:.2f} / {results[1]['delta_psnr']['4']:.2f} (")
     assert len((out / "results.csv").read_text().splitlines()) == 3
-    monkeypatch.setattr(coinrun, "measure", lambda *_: pytest.fail("it is measured already"))
+    monkeypatch.setattr(coinrun, "evaluate_world", lambda *_: pytest.fail("evaluated twice"))
     assert coinrun.run(small(coinrun, tmp_path, *options)) == results
     with pytest.raises(UserError, match="clips 4, now 5"):
         args = small(coinrun, tmp_path, *options)
@@ -222,7 +222,7 @@ def test_policies_are_compared(coinrun, drawn_game, monkeypatch, tmp_path):
         coinrun.run(args)
 
 
-def test_a_table_with_other_columns_is_left_alone(recipe, tmp_path):
+def test_results_file_with_other_columns_is_kept(recipe, tmp_path):
     results = recipe("coinrun_results")
     row = dict.fromkeys(results.COLUMNS, "1")
     for _ in range(2):
@@ -240,9 +240,9 @@ def test_smoke(coinrun, no_gpu, tmp_path):
     if importlib.util.find_spec("procgen") is None:
         pytest.skip("the game is not installed")
     args = ("--smoke", "--no-report", "--out", str(tmp_path))
-    figures = coinrun.run(coinrun.read_args(args))
-    assert json.loads((tmp_path / "smoke" / "results.json").read_text()) == figures
-    assert {"tokenizer_psnr", "rollout_psnr", "delta_psnr", "code_table"} <= set(figures)
-    again = coinrun.run(coinrun.read_args(args))  # all is done: only measured once more
-    assert again["rollout_psnr"] == figures["rollout_psnr"]
+    metrics = coinrun.run(coinrun.read_args(args))
+    assert json.loads((tmp_path / "smoke" / "results.json").read_text()) == metrics
+    assert {"tokenizer_psnr", "rollout_psnr", "delta_psnr", "code_table"} <= set(metrics)
+    repeated = coinrun.run(coinrun.read_args(args))  # trained already: only evaluated
+    assert repeated["rollout_psnr"] == metrics["rollout_psnr"]
     assert len((tmp_path / "smoke" / "results.csv").read_text().splitlines()) == 3

@@ -1,4 +1,4 @@
-"""The figures of recipes/physics.py on curves whose answer is known, and its trials in the game itself."""
+"""Counts of recipes/physics.py on known curves, and its trials in the game."""
 
 from types import SimpleNamespace
 
@@ -16,36 +16,44 @@ def physics(recipe):
 
 def test_jumps(physics):
     up, hill, plain = [float(t) for t in range(18)], [*range(0, 30, 3), *range(24, 0, -3)], [0.0] * 18
-    assert physics.jumps([hill, up, plain]) == {
+    assert physics.count_jumps([hill, up, plain]) == {
         "jumps that rise": "2 of 3",
         "median height": "22 px",
-        "come down": "1 of 2",
+        "land": "1 of 2",
     }
-    assert physics.jumps([plain])["come down"] == "0 of 0"
+    assert physics.count_jumps([plain])["land"] == "0 of 0"
 
 
-def test_runs(physics):
-    on, against, stands = [2.0 * t for t in range(20)], [min(2.0 * t, 8.0) for t in range(20)], [0.0] * 20
-    assert physics.stops([on, against, against]) == "2 of 3 (median way 8 px)"
-    assert physics.stops([]).startswith("0 of 0")
-    assert physics.goes_on([on, against, stands], 1) == "2 of 3 (mean way 15.3 px)"
-    assert physics.goes_on([on, against, stands], -1) == "0 of 3 (mean way -15.3 px)"
-    assert physics.goes_on([], 1).startswith("0 of 0")
-    assert physics.alike({"game": [on, stands], "world": [on, stands]}, 1) == "2 of 2 (correlation of ways 1.00)"
-    assert physics.alike({"game": [on, stands], "world": [stands, on]}, 1) == "0 of 2 (correlation of ways -1.00)"
-    assert physics.alike({"game": [on], "world": [on]}, 1) == "1 of 1 (correlation of ways nan)"
+def test_stops_and_moving_players(physics):
+    running, stopped, standing = [2.0 * t for t in range(20)], [min(2.0 * t, 8.0) for t in range(20)], [0.0] * 20
+    assert physics.count_stops([running, stopped, stopped]) == "2 of 3 (median distance 8 px)"
+    assert physics.count_stops([]).startswith("0 of 0")
+    assert physics.count_moving([running, stopped, standing], 1) == "2 of 3 (mean distance 15.3 px)"
+    assert physics.count_moving([running, stopped, standing], -1) == "0 of 3 (mean distance -15.3 px)"
+    assert physics.count_moving([], 1).startswith("0 of 0")
+    assert (
+        physics.compare_to_game({"game": [running, standing], "world": [running, standing]}, 1)
+        == "2 of 2 (correlation of distances 1.00)"
+    )
+    assert (
+        physics.compare_to_game({"game": [running, standing], "world": [standing, running]}, 1)
+        == "0 of 2 (correlation of distances -1.00)"
+    )
+    assert (
+        physics.compare_to_game({"game": [running], "world": [running]}, 1) == "1 of 1 (correlation of distances nan)"
+    )
 
 
-def test_way_and_height(physics):
-    """A camera that follows the player: the scene goes left when he goes right, and down when he rises."""
+def test_player_motion_from_scene_motion(physics):
+    """The camera follows the player: the scene moves left when it runs right, and down when it rises."""
     scene = np.random.default_rng(0).integers(256, size=(8, 12, 3)).repeat(12, 0).repeat(12, 1).astype(np.uint8)
     right = np.stack([scene[16:80, 20 + 2 * t : 84 + 2 * t] for t in range(6)])
     up = np.stack([scene[24 - 3 * t : 88 - 3 * t, 20:84] for t in range(6)])
-    assert physics.moved(right[:1], right[1:], 0) == pytest.approx([2, 4, 6, 8, 10], abs=0.5)
-    assert physics.moved(up[:1], up[1:], 1) == pytest.approx([3, 6, 9, 12, 15], abs=0.5)
+    assert physics.player_motion(right[:1], right[1:], 0) == pytest.approx([2, 4, 6, 8, 10], abs=0.5)
+    assert physics.player_motion(up[:1], up[1:], 1) == pytest.approx([3, 6, 9, 12, 15], abs=0.5)
 
 
-def test_codes_by_their_names(physics):
+def test_named_codes(physics):
     world = SimpleNamespace(action_names=["right + up", "stay", "up", "stay 2", "right", "left"])
     assert physics.named_codes(world) == {"right": 4, "left": 5, "up": 2, "stay": 1}
     with pytest.raises(UserError, match="called up or stay, only right, left: name them"):
@@ -53,18 +61,18 @@ def test_codes_by_their_names(physics):
 
 
 def test_trials(physics):
-    """In the game itself: a jump comes down to where it began, a wall stops, and nothing stops who runs free."""
+    """In the game a jump lands at its start height and a wall stops the player."""
     try:
         load_game()
     except UserError:
         pytest.skip("the game is not installed")
     jump = physics.jump_trial(10_000, "easy")
     assert len(jump.real) == len(jump.keys) == len(physics.JUMP)
-    assert physics.jumps([physics.moved(jump.prompt, jump.real, 1)])["come down"] == "1 of 1"
+    assert physics.count_jumps([physics.player_motion(jump.prompt, jump.real, 1)])["land"] == "1 of 1"
     walls = [trial for level in range(10_000, 10_012) if (trial := physics.wall_trial(level, "easy"))]
     assert walls
     for trial in walls:
-        assert physics.stops([physics.moved(trial.prompt[-1:], trial.real, 0)]).startswith("1 of 1")
+        assert physics.count_stops([physics.player_motion(trial.prompt[-1:], trial.real, 0)]).startswith("1 of 1")
     held = [physics.held_trial(level, "easy", key) for level in range(10_000, 10_006) for key in ("right", "left")]
     assert len({trial.prompt[-1].tobytes() for trial in held if trial}) > 6  # two keys lead to other frames
     for trial in (*walls, *filter(None, held)):

@@ -1,4 +1,4 @@
-"""The studies of recipes/study.py and recipes/sampler.py: arms, figures, tables and the page that shows them."""
+"""Studies of recipes/study.py and recipes/sampler.py: arms, metrics, tables, plots and the page."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ STUDIES = (
 )
 
 
-def figures_of(psnr: float, delta: float) -> dict:
-    """What an arm's measuring gives, with made-up values."""
+def fake_metrics(psnr: float, delta: float) -> dict:
+    """Return the metrics of an arm with made-up values."""
     sampler = {"steps": 4, "temperature": 0.0, "choice_temperature": 0.0, "top_k": 0}
     return {
         "tokenizer_psnr": 28.0,
@@ -61,41 +61,41 @@ def figures_of(psnr: float, delta: float) -> dict:
     }
 
 
-def results_of(study, seeds=1) -> list[dict]:
+def fake_results(study, seeds=1) -> list[dict]:
     arms = enumerate(study.arms)
     return [
-        {"arm": arm.name, "seed": seed, **figures_of(20 + i + 2 * seed, 1.0 + i)}
+        {"arm": arm.name, "seed": seed, **fake_metrics(20 + i + 2 * seed, 1.0 + i)}
         for i, arm in arms
         for seed in range(seeds)
     ]
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_arms_are_configs_that_differ_in_what_is_studied(recipe, name):
+def test_arms_differ_in_the_studied_keys(recipe, name):
     study = recipe("study")
     module = recipe(name)
     for size in study.SIZES:
-        base = study.changed(PRESETS["tiny"], study.SIZES[size])
-        configs = [study.changed(base, arm.changes) for arm in module.STUDY.arms]
+        base = study.with_changes(PRESETS["tiny"], study.SIZES[size])
+        configs = [study.with_changes(base, arm.changes) for arm in module.STUDY.arms]
         assert len({str(config) for config in configs}) == len(configs)
-        if module.STUDY.one_tokenizer:
+        if module.STUDY.shared_tokenizer:
             assert all(config.world.tokenizer == base.world.tokenizer for config in configs)
     assert module.STUDY.name == name
 
 
-def test_tokenizers_have_as_many_parameters(recipe):
+def test_tokenizers_have_equal_parameter_counts(recipe):
     from djinn.models import VideoTokenizer
 
     study, table = recipe("study"), recipe("table3_tokenizers")
     for size in study.SIZES:
-        base = study.changed(PRESETS["tiny"], study.SIZES[size])
+        base = study.with_changes(PRESETS["tiny"], study.SIZES[size])
         with torch.device("meta"):
-            rivals = [VideoTokenizer(study.changed(base, arm.changes).world) for arm in table.STUDY.arms]
-        counts = [sum(p.numel() for p in rival.parameters()) for rival in rivals]
+            tokenizers = [VideoTokenizer(study.with_changes(base, arm.changes).world) for arm in table.STUDY.arms]
+        counts = [sum(p.numel() for p in tokenizer.parameters()) for tokenizer in tokenizers]
         assert max(counts) < 1.01 * min(counts)
 
 
-def test_memory_of_a_tokenizer(recipe):
+def test_tokenizer_memory(recipe):
     from djinn.plan import count_parameters
 
     measured = recipe("tokenizer_memory").measure(PRESETS["tiny"], torch.device("cpu"))
@@ -103,60 +103,60 @@ def test_memory_of_a_tokenizer(recipe):
     assert measured["tokenizer_memory_mb"] > 0
 
 
-def test_table_has_our_figures_and_the_papers(recipe):
+def test_table_has_measured_and_paper_values(recipe):
     study = recipe("table2_lam_input").STUDY
-    rows = cells(study.table(results_of(study)))
+    rows = cells(study.table(fake_results(study)))
     assert [row["arm"] for row in rows] == ["tokens", "pixels"]
     assert rows[1]["roll-out PSNR, dB"] == "21.00"
     assert rows[1]["Δ4PSNR, dB"] == "2.00 (1.50 to 2.50)"
     assert rows[1]["steps"] == "1,234"
     assert rows[0]["paper: FVD, Robotics"] == "257.8"
     assert rows[1]["paper: Δ4PSNR, Platformers"] == "1.91"
-    assert "FVD" not in rows[0]  # no detector was given
+    assert "FVD" not in rows[0]  # without a detector
     assert rows[0]["Fréchet, random network"] == "1.250"
 
 
 def test_several_seeds_give_means_and_ranges(recipe):
     study = recipe("mask_rates").STUDY
-    row = cells(study.table(results_of(study, seeds=3)))[0]
+    row = cells(study.table(fake_results(study, seeds=3)))[0]
     assert row["roll-out PSNR, dB"] == "22.00 (20.00 to 24.00)"
     assert row["Δ4PSNR, dB"] == "1.00 (1.00 to 1.00)"
 
 
-def test_a_figure_that_should_be_there_is_missed(recipe):
+def test_missing_metric_raises(recipe):
     study = recipe("mask_rates").STUDY
-    results = results_of(study)
+    results = fake_results(study)
     del results[0]["rollout_psnr"]
     with pytest.raises(KeyError):
         study.table(results)
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_table_and_figure_are_written_and_published(recipe, monkeypatch, tmp_path, name):
+def test_table_and_plot_are_written_and_published(recipe, monkeypatch, tmp_path, name):
     pytest.importorskip("matplotlib")
     study, module = recipe("study"), recipe(name)
-    monkeypatch.setattr(study.Study, "run", lambda self, args: results_of(self, args.seeds))
+    monkeypatch.setattr(study.Study, "run", lambda self, args: fake_results(self, args.seeds))
     page = tmp_path / "page.md"
     page.write_text(f"before\n<!-- begin {name} -->\nold\n<!-- end {name} -->\nafter\n")
     study.main(module.STUDY, module.__doc__, ["--out", str(tmp_path), "--seeds", "2", "--publish", str(page)])
     table = (tmp_path / "table.md").read_text()
     assert [row["arm"] for row in cells(table)] == [arm.name for arm in module.STUDY.arms]
     assert "a processor" in table and "256 clips" in table and "4 minutes" in table
-    with Image.open(tmp_path / "figure.png") as picture:
-        assert picture.width > picture.height > 100
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.width > image.height > 100
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert (tmp_path / "page" / f"{name}.png").is_file() and f"(page/{name}.png)" in text
 
 
-def test_the_page_of_studies_has_a_place_for_each(recipe):
+def test_page_has_markers_for_each_study(recipe):
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
     for name in (*STUDIES, "sampler"):
         assert page.count(f"<!-- begin {name} -->") == page.count(f"<!-- end {name} -->") == 1
         assert f"recipes/{name}.py" in page
 
 
-def test_a_page_without_a_place_is_refused(recipe, tmp_path):
+def test_page_without_markers_raises(recipe, tmp_path):
     report = recipe("study_report")
     page = tmp_path / "page.md"
     page.write_text("nothing here")
@@ -165,7 +165,7 @@ def test_a_page_without_a_place_is_refused(recipe, tmp_path):
     assert page.read_text() == "nothing here"
 
 
-def test_options_of_a_study(recipe):
+def test_study_options(recipe):
     study, table = recipe("study"), recipe("table2_lam_input").STUDY
 
     def read(*args):
@@ -178,57 +178,57 @@ def test_options_of_a_study(recipe):
     assert (0.3 + 2 * 0.7) * minutes == pytest.approx(study.GPU_MINUTES)  # one tokenizer, two second stages
     smoke = read("--smoke", "--out", "x")
     assert smoke.out == Path("x/smoke") and smoke.clips < read().clips
-    for wrong in (("--minutes", "0"), ("--seeds", "0"), ("--horizon", "3"), ("--clips", "0")):
-        with pytest.raises(UserError, match=wrong[0]):
-            read(*wrong)
+    for options in (("--minutes", "0"), ("--seeds", "0"), ("--horizon", "3"), ("--clips", "0")):
+        with pytest.raises(UserError, match=options[0]):
+            read(*options)
 
 
-def test_arms_have_equal_budgets_and_nothing_but_training_in_them(recipe):
+def test_arms_have_equal_training_budgets_without_evaluation(recipe):
     study, table = recipe("study"), recipe("mask_rates").STUDY
     data = SimpleNamespace(height=90, width=160, fps=5.0)
-    config = study.configure(study.read_args(table, "", []), 4.0, 3, data)
+    config = study.base_config(study.read_args(table, "", []), 4.0, 3, data)
     assert config.tokenizer.minutes + config.dynamics.minutes == pytest.approx(4)
     assert config.tokenizer.steps == config.dynamics.steps == config.dynamics.eval_every == UNLIMITED
     assert (config.world.height, config.world.width, config.world.fps, config.seed) == (90, 160, 5.0, 3)
 
 
-def test_what_is_done_is_not_done_again(recipe, monkeypatch, tmp_path):
+def test_finished_arms_are_skipped(recipe, monkeypatch, tmp_path):
     study, table = recipe("study"), recipe("codes").STUDY
     data = SimpleNamespace(identity="data", path=tmp_path, height=64, width=64, fps=10.0)
-    done = []
+    evaluated = []
 
-    def measure(self, run, args, test):
-        if len(done) == 2:
-            raise KeyboardInterrupt  # the first call is stopped in the third arm
-        done.append(run)
-        return figures_of(20.0, 1.0)
+    def evaluate(self, run, args, test):
+        if len(evaluated) == 2:
+            raise KeyboardInterrupt  # stops the first call in the third arm
+        evaluated.append(run)
+        return fake_metrics(20.0, 1.0)
 
     monkeypatch.setattr(study, "open_data", lambda args: (data, data))
     monkeypatch.setattr(
         study.Study, "_train", lambda self, arm, config, args, data: args.out / arm.name / str(config.seed)
     )
-    monkeypatch.setattr(study.Study, "_measure", measure)
+    monkeypatch.setattr(study.Study, "_evaluate", evaluate)
     args = study.read_args(table, "", ["--out", str(tmp_path)])
     with pytest.raises(KeyboardInterrupt):
         table.run(args)
     assert len(json.loads((tmp_path / "results.json").read_text())["results"]) == 2
-    done.clear()
+    evaluated.clear()
     results = table.run(args)
-    assert done == [tmp_path / "8 codes" / "0"]
+    assert evaluated == [tmp_path / "8 codes" / "0"]
     assert [r["arm"] for r in results] == [arm.name for arm in table.arms]
     assert json.loads((tmp_path / "results.json").read_text())["results"] == results
     with pytest.raises(UserError, match=r"minutes 4\.0, now 5\.0"):
         table.run(study.read_args(table, "", ["--out", str(tmp_path), "--minutes", "5"]))
 
 
-def test_damaged_results_are_said_to_be(recipe, tmp_path):
+def test_damaged_results_raise(recipe, tmp_path):
     study = recipe("study")
-    (tmp_path / "results.json").write_text('{"asked": {')
+    (tmp_path / "results.json").write_text('{"settings": {')
     with pytest.raises(UserError, match="damaged"):
         study.read_results(tmp_path / "results.json", {})
 
 
-def test_a_lent_tokenizer_is_the_one_that_was_trained(recipe, tmp_path):
+def test_copied_tokenizer_equals_the_trained_one(recipe, tmp_path):
     from djinn.models import VideoTokenizer
     from djinn.train.checkpointer import checkpoint_path, save_checkpoint
     from djinn.train.run import load_tokenizer
@@ -238,26 +238,26 @@ def test_a_lent_tokenizer_is_the_one_that_was_trained(recipe, tmp_path):
     tokenizer = VideoTokenizer(config.world)
     state = {"stage": "tokenizer", "step": 1, "model": tokenizer.state_dict(), "ema": None}
     save_checkpoint(checkpoint_path(tmp_path / "source", "tokenizer"), state)
-    own = study.changed(config, {"world.dynamics.action": "prepend"})
-    for _ in range(2):  # the second time it is there already
-        study.lend_tokenizer(tmp_path / "source", tmp_path / "arm", own)
-    lent = load_tokenizer(tmp_path / "arm", own)
-    assert all(torch.equal(value, lent.state_dict()[key]) for key, value in tokenizer.state_dict().items())
+    config = study.with_changes(config, {"world.dynamics.action": "prepend"})
+    for _ in range(2):  # the second call finds the copy
+        study.copy_tokenizer(tmp_path / "source", tmp_path / "arm", config)
+    copy = load_tokenizer(tmp_path / "arm", config)
+    assert all(torch.equal(value, copy.state_dict()[key]) for key, value in tokenizer.state_dict().items())
 
 
-def test_a_detector_is_tried_before_training(recipe, tmp_path):
+def test_detector_is_checked_before_training(recipe, tmp_path):
     study = recipe("study")
     args = study.read_args(recipe("codes").STUDY, "", ["--fvd-detector", str(tmp_path / "i3d.pt")])
     with pytest.raises(UserError, match="no detector"):
-        study.try_detector(args.fvd_detector, args, SimpleNamespace(height=64, width=64))
+        study.check_detector(args.fvd_detector, args, SimpleNamespace(height=64, width=64))
 
 
-def test_unknown_keys_of_an_arm_are_refused(recipe):
+def test_unknown_arm_keys_raise(recipe):
     with pytest.raises(UserError, match=r"world\.dynamics\.depth"):
         recipe("study").changed(PRESETS["tiny"], {"world.dynamics.depth": 3})
 
 
-def test_data_that_cannot_be_measured_on(recipe, tmp_path):
+def test_data_without_test_split_raises(recipe, tmp_path):
     study, data = recipe("study"), recipe("study_data")
     table = recipe("codes").STUDY
     with pytest.raises(UserError, match="--data"):
@@ -273,16 +273,16 @@ def test_smoke_of_a_study(recipe, tmp_path):
     study.main(module.STUDY, "", ["--smoke", "--out", str(tmp_path)])
     results = json.loads((tmp_path / "smoke" / "results.json").read_text())["results"]
     assert [r["arm"] for r in results] == ["add", "prepend"]
-    assert results[0]["tokenizer_psnr"] == results[1]["tokenizer_psnr"]  # one tokenizer
+    assert results[0]["tokenizer_psnr"] == results[1]["tokenizer_psnr"]  # shared tokenizer
     assert len(cells((tmp_path / "smoke" / "table.md").read_text())) == 2
     assert (tmp_path / "smoke" / "figure.png").stat().st_size > 1_000
 
 
-def test_sampler_tables_and_figures(recipe, tmp_path):
+def test_sampler_table_and_plot(recipe, tmp_path):
     pytest.importorskip("matplotlib")
     sampler = recipe("sampler")
     results = [
-        {**figures_of(20 + n - t, 1.0), "steps": n, "temperature": t, "frames_per_second": 60 / n}
+        {**fake_metrics(20 + n - t, 1.0), "steps": n, "temperature": t, "frames_per_second": 60 / n}
         for n in (4, 1)
         for t in (1.0, 0.0)
     ]
@@ -290,12 +290,12 @@ def test_sampler_tables_and_figures(recipe, tmp_path):
     assert [row["steps"] for row in rows] == ["1", "4"]
     assert rows[1]["roll-out PSNR at 1"] == "23.00" and rows[1]["roll-out PSNR at 0"] == "24.00"
     assert rows[1]["frames/s"] == "15.0"
-    sampler.figure(results, tmp_path / "figure.png")
-    with Image.open(tmp_path / "figure.png") as picture:
-        assert picture.width > picture.height
+    sampler.plot(results, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.width > image.height
 
 
-def test_options_of_the_sampler(recipe):
+def test_sampler_options(recipe):
     sampler = recipe("sampler")
     assert sampler.read(["world", "data", "--steps", "1", "25"]).steps == [1, 25]
     with pytest.raises(UserError, match="WORLD DATASET"):
