@@ -353,7 +353,7 @@ def record_levels(args: argparse.Namespace, name: str, levels: range, frames: in
     if (folder / "dataset.json").is_file():
         recorded_with = json.loads(record_file.read_text()) if record_file.is_file() else {}
         policy = recorded_with.get("policy")
-        if {**recorded_with, "policy": RENAMED_POLICIES.get(policy, policy)} == settings:
+        if {**recorded_with, "policy": RENAMED_POLICIES.get(str(policy), policy)} == settings:
             print_status(f"{folder} exists already")
             return folder
         raise UserError(f"{folder} was recorded with other settings: pass another --out, or remove it")

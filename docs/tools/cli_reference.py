@@ -1,7 +1,4 @@
-"""Write the command-line reference from the `--help` text of every verb.
-
-    python docs/tools/cli_reference.py docs/reference/cli.md
-"""
+"""Write the command-line reference from the `--help` text of every verb to a Markdown file."""
 
 from __future__ import annotations
 

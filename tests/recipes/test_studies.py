@@ -254,7 +254,7 @@ def test_detector_is_checked_before_training(recipe, tmp_path):
 
 def test_unknown_arm_keys_raise(recipe):
     with pytest.raises(UserError, match=r"world\.dynamics\.depth"):
-        recipe("study").changed(PRESETS["tiny"], {"world.dynamics.depth": 3})
+        recipe("study").with_changes(PRESETS["tiny"], {"world.dynamics.depth": 3})
 
 
 def test_data_without_test_split_raises(recipe, tmp_path):
