@@ -52,25 +52,25 @@ from djinn.errors import UserError
         lambda: TrainConfig(tokenizer_share=1),
     ],
 )
-def test_senseless_values_are_refused(make):
+def test_invalid_values_are_refused(make):
     with pytest.raises(UserError):
         make()
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"standardize": True}, "set standardize to False"),
         ({"l2": True, "commitment": 0.01, "decay": 0.9}, "set l2 to False, commitment to 0.25"),
         ({"dead_code_threshold": 0.2}, "set dead_code_threshold to 0.1"),
     ],
 )
-def test_options_of_a_learned_codebook_are_refused_with_a_fixed_grid(settings, words):
-    with pytest.raises(UserError, match=f"quantizer kind 'fsq' has a grid that does not learn: {words}"):
+def test_options_of_a_learned_codebook_are_refused_with_fsq(settings, message):
+    with pytest.raises(UserError, match=f"quantizer kind 'fsq' has a fixed grid without learned codes: {message}"):
         QuantizerConfig("fsq", 16, 2, levels=(4, 4), **settings)
 
 
-def test_restarts_are_refused_where_the_codebook_has_none():
+def test_restarts_are_refused_without_moving_averages():
     with pytest.raises(
         UserError, match=r"dead_code_threshold is for kind 'ema' only, but kind is 'gradient': set .* to 0\.1"
     ):

@@ -10,23 +10,23 @@ from djinn.errors import UserError
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_yaml_gives_back_what_was_written(name, tmp_path):
+def test_config_round_trips_through_yaml(name, tmp_path):
     save_yaml(PRESETS[name], tmp_path / "config.yaml")
     assert load_yaml(TrainConfig, tmp_path / "config.yaml") == PRESETS[name]
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_yaml_is_plain():
+def test_yaml_has_plain_types_only():
     loaded = yaml.safe_load(yaml.safe_dump(to_dict(TrainConfig())))
     assert loaded["tokenizer"]["betas"] == [0.9, 0.9]
 
 
-def test_keys_left_out_take_their_defaults():
+def test_missing_keys_take_their_defaults():
     assert from_dict(WorldConfig, {"height": 90}) == WorldConfig(height=90)
     assert from_dict(StageConfig, {"lr": 1, "min_lr": 0}).lr == 1.0
 
 
-def test_spellings_that_yaml_reads_in_its_own_way(tmp_path):
+def test_booleans_and_strings_of_yaml_are_converted(tmp_path):
     (tmp_path / "c.yaml").write_text("compile: off\ntokenizer: {lr: 1e-3, min_lr: 1e-4}\n")
     config = load_yaml(TrainConfig, tmp_path / "c.yaml")
     assert (config.compile, config.tokenizer.lr, config.tokenizer.min_lr) == ("off", 1e-3, 1e-4)
@@ -48,7 +48,7 @@ def test_failed_write_leaves_no_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         ({"hight": 64}, "unknown config key 'hight'"),
         ({"tokenizer": {"encoder": {"depth": 4}}}, "unknown config key 'tokenizer.encoder.depth'; known here: blocks"),
@@ -60,12 +60,12 @@ def test_failed_write_leaves_no_file(tmp_path, monkeypatch):
         ({"tokenizer": {"quantizer": {"levels": 8}}}, "'tokenizer.quantizer.levels' must be a list"),
     ],
 )
-def test_wrong_yaml_names_the_key(data, words):
-    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+def test_invalid_value_is_refused_by_key(data, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
         from_dict(WorldConfig, data)
 
 
-def test_tuples_have_their_length():
+def test_tuple_of_wrong_length_is_refused():
     with pytest.raises(UserError, match="'betas' must have 2 values"):
         from_dict(StageConfig, {"betas": [0.9]})
 
@@ -73,14 +73,14 @@ def test_tuples_have_their_length():
 @pytest.mark.parametrize(
     "text", ["{", "\x00", "- 1\n- 2", "", "a: !!python/object/apply:os.getcwd []", "fps: 2024-99-99", "[" * 5000]
 )
-def test_foreign_files_are_refused(text, tmp_path):
+def test_invalid_yaml_is_refused_by_file(text, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml"):
         load_yaml(WorldConfig, path)
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"no file .*config\.yaml"):
         load_yaml(WorldConfig, tmp_path / "config.yaml")
 
@@ -97,5 +97,5 @@ def test_missing_file_is_named(tmp_path):
         schedule=st.sampled_from(["cosine", "wsd", "constant"]),
     )
 )
-def test_any_stage_survives_yaml(stage):
+def test_any_stage_config_round_trips_through_yaml(stage):
     assert from_dict(StageConfig, yaml.safe_load(yaml.safe_dump(to_dict(stage)))) == stage

@@ -206,7 +206,7 @@ def test_a_rim_that_makes_no_sense_is_refused(make_config):
     ):
         with pytest.raises(UserError, match=complaint):
             dataclasses.replace(config.latent_action, **wrong)
-    with pytest.raises(UserError, match="leaves nothing of frames of 10x12: set it below 5"):
+    with pytest.raises(UserError, match="covers all of frames of 10x12: set it below 5"):
         dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, ignored_border=5))
 
 

@@ -1,4 +1,4 @@
-"""Configuration: sizes of the models, settings of training, presets and YAML files."""
+"""Configs of models and training, presets, and YAML files."""
 
 from djinn.config.model import (
     DynamicsConfig,

@@ -1,13 +1,14 @@
-"""Named settings: every size in the paper, and our own for a CPU.
+"""Presets: all sizes of the paper, and smaller ones for a CPU.
 
-The paper's tables count attention layers, and one block here holds two of them (one over space, one over time) and one
-feed-forward layer. So a table's `num_layers` becomes half as many blocks, rounded up; read so, the printed parameter
-counts come out within 8 %, where the literal reading gives nearly twice of each. The CoinRun tables print no counts and
-are taken literally, which is what other reproductions did.
+The paper's `num_layers` is taken as the number of attention layers. A block has two of them, one
+over space and one over time, and one feed-forward layer, so there are half as many blocks, rounded
+up. Parameter counts are then within 12 % of the printed ones; with `num_layers` blocks they are
+almost twice as large. The CoinRun tables print no counts and are taken literally, as in other
+reproductions.
 
-What the paper does not print and we chose: the k/q size of the latent action model (48 meets the printed 300M) and which
-of the two tokenizer batch sizes of Table 6 the final model used (384, the better one). The paper's presets mask tokens
-as the paper does (`masking="paper"`); ours see a clean past, as in play.
+The paper does not state the k/q size of the latent action model (48 gives the printed 300M) nor
+which batch size of Table 6 the final tokenizer used (384 here, the better one). The paper's presets
+use the paper's masking (`masking="paper"`). Other presets train with a clean past, as in play.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from djinn.config import (
 )
 from djinn.errors import UserError
 
-# ---------------------------------------------------------------------------------------------------- the paper's sizes
+# Presets of the paper
 
 
 def _platformers(
     layers: int, heads: int, d_model: int, head_dim: int, *, batch: int = 256, steps: int = 200_000
 ) -> TrainConfig:
-    """A world for the Platformers videos: 160x90, models of Tables 5 and 7, optimizers of Tables 8 and 9."""
+    """Return a preset for the Platformers data set: 160x90, Tables 5 and 7 to 9."""
     return TrainConfig(
         world=WorldConfig(
             height=90,
@@ -64,7 +65,7 @@ def _platformers(
 
 
 def _coinrun() -> TrainConfig:
-    """The case study that one accelerator can repeat (Appendix F): 64x64, Tables 15, 16 and 17."""
+    """Return the case study for a single accelerator (Appendix F): 64x64, Tables 15, 16 and 17."""
     eight = TransformerConfig(blocks=8, d_model=512, heads=8, head_dim=64)
     return TrainConfig(
         world=WorldConfig(
@@ -82,20 +83,21 @@ def _coinrun() -> TrainConfig:
             ),
             sampler=SamplerConfig(steps=25, temperature=1.0),
         ),
-        # in passes that a GPU of 80 GB has room for: a clip keeps 2.9 and 2.4 GiB for the way back (docs/log.md)
+        # passes that fit into 80 GB: a clip's activations take 2.9 and 2.4 GiB (docs/log.md)
         tokenizer=StageConfig(lr=3e-4, min_lr=3e-4, warmup=10_000, batch=48, grad_accum_steps=3, steps=300_000),
         dynamics=StageConfig(lr=3e-5, min_lr=3e-6, warmup=5_000, batch=36, grad_accum_steps=2, steps=200_000),
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- our own
+# Presets for a CPU
 
 
 def _tiny() -> TrainConfig:
-    """Learns a playable world on two CPU cores in minutes: large patches, short clips, small batches, high learning rates.
+    """Return a preset that trains a playable world on two CPU cores in minutes.
 
-    What differs from the paper and why is measured in docs/log.md: codebooks that follow the encoder quickly, and a latent
-    action model that reads the change between frames beside them and predicts what moves and what changes.
+    It has large patches, short clips, small batches and high learning rates. Differences from the
+    paper are measured in docs/log.md: codebooks with a short memory, and a latent action model that
+    also reads frame differences and predicts optical flow and changes.
     """
     two = TransformerConfig(blocks=2, d_model=128, heads=4, head_dim=32)
     stage = StageConfig(
@@ -133,7 +135,7 @@ def _tiny() -> TrainConfig:
 
 
 def _small() -> TrainConfig:
-    """`tiny` with four times as many tokens a frame and a wider dynamics model: crisp frames, for some hours on a CPU."""
+    """Return `tiny` with four times the tokens and wider dynamics, for hours on a CPU."""
     tiny = _tiny()
     world = dataclasses.replace(
         tiny.world,
@@ -150,16 +152,17 @@ def _small() -> TrainConfig:
 
 
 def _finetune() -> TrainConfig:
-    """Goes on with the shipped world on other videos (`init_from`): a low rate, a short warm-up, a decay to nothing."""
+    """Return a preset that fine-tunes the shipped world on other videos (`init_from`)."""
     tiny = _tiny()
     stage = dataclasses.replace(tiny.dynamics, lr=5e-4, min_lr=1e-5, warmup=20, schedule="cosine", steps=2_000)
     return dataclasses.replace(tiny, init_from="coinrun", dynamics=stage)
 
 
 def _bench() -> TrainConfig:
-    """A middling size to measure speed at: 64 tokens a frame, 8 MaskGIT steps, and the paper's masks as peers have them.
+    """Return the preset of the speed benchmarks.
 
-    Heads of the dynamics are 64 wide as in the paper's CoinRun tables.
+    It has 64 tokens per frame, 8 MaskGIT steps, the paper's masking, and heads of width 64 as in
+    the paper's CoinRun tables.
     """
     four = TransformerConfig(blocks=4, d_model=128, heads=4, head_dim=32)
     two = TransformerConfig(blocks=2, d_model=128, heads=4, head_dim=32)
@@ -192,12 +195,12 @@ PRESETS: dict[str, TrainConfig] = {
     "genie-811m": _platformers(20, 20, 2048, 128),
     "genie-1.6b": _platformers(28, 22, 2560, 128),
     "genie-2.7b": _platformers(36, 22, 3072, 128),
-    # Table 11, the study of batch sizes 128, 256 and 448
+    # Table 11, batch sizes 128, 256 and 448
     "genie-2.3b": _platformers(34, 20, 2560, 128, batch=448),
     # Table 12, the final model
     "genie-10.1b": _platformers(48, 36, 5120, 128, batch=512, steps=125_000),
 }
-"""Every preset by name."""
+"""All presets by name."""
 
 PAPER_PARAMETERS: dict[str, tuple[tuple[str, ...], float]] = {
     "tokenizer": (("tokenizer",), 200e6),
@@ -212,17 +215,18 @@ PAPER_PARAMETERS: dict[str, tuple[tuple[str, ...], float]] = {
     "genie-2.3b": (("tokenizer", "latent_action", "dynamics"), 2.3e9),
     "genie-10.1b": (("dynamics",), 10.1e9),
 }
-"""Parameter counts that the paper prints: of which parts, and how many.
+"""Parameter counts in the paper: the parts that are counted, and their number of parameters.
 
-The first two hold for every `genie-*` preset. The 2.3B of Table 11 fit only when tokenizer and LAM are counted in.
+The first two apply to all `genie-*` presets. The 2.3B of Table 11 include tokenizer and latent
+action model.
 """
 
 
 def get_preset(name: str) -> TrainConfig:
-    """Returns a preset.
+    """Return a preset.
 
     Raises:
-        UserError: there is no such preset; the message lists those there are.
+        UserError: There is no preset of this name; the message lists all names.
     """
     if name in PRESETS:
         return PRESETS[name]

@@ -1,4 +1,7 @@
-"""Frozen dataclasses as YAML and back, strictly: an unknown key or a value of the wrong type is an error that names it."""
+"""Strict conversion between config dataclasses and YAML.
+
+Unknown keys and values of the wrong type are errors that name the key.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> Any:
-    """Turns a config dataclass into plain dicts, lists and scalars, ready for YAML."""
+    """Convert a config dataclass to dicts, lists and scalars."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, tuple):
@@ -27,15 +30,15 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(cls: type[T], data: Any, where: str = "") -> T:
-    """Builds the dataclass `cls` from plain data, strictly.
+    """Build a dataclass from plain data.
 
     Args:
-        cls: a dataclass of plain values, tuples and dataclasses.
-        data: nested dicts as `to_dict` makes them; fields left out take their defaults.
-        where: dotted path of `data`, for messages.
+        cls: Dataclass of scalars, tuples and dataclasses.
+        data: Nested dicts as returned by `to_dict`. Missing fields take their defaults.
+        where: Dotted path of `data`, for messages.
 
     Raises:
-        UserError: a key is unknown or a value has the wrong type; the message names its path and the known keys.
+        UserError: A key is unknown or a value has the wrong type. The message names its path.
     """
     _check(isinstance(data, dict), f"config {where or 'file'} must be a mapping of keys to values, got {data!r}")
     hints = typing.get_type_hints(cls)
@@ -54,7 +57,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(typing.cast(type, hint), value, where)
     if origin is Literal:
         if isinstance(value, bool) and {"on", "off"} <= set(args):
-            value = "on" if value else "off"  # YAML takes these for yes and no
+            value = "on" if value else "off"  # YAML reads these words as booleans
         _check(value in args, f"config key '{where}' must be one of {', '.join(map(str, args))}, got {value!r}")
         return value
     if origin in (types.UnionType, typing.Union):
@@ -66,9 +69,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
-            return float(value)  # YAML takes 1e-3 for a text
-    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    _check(right, f"config key '{where}' must be of type {hint.__name__}, got {value!r}")
+            return float(value)  # YAML reads 1e-3 as a string
+    matches = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    _check(matches, f"config key '{where}' must be of type {hint.__name__}, got {value!r}")
     return value
 
 
@@ -86,7 +89,8 @@ def load_yaml(cls: type[T], path: Path) -> T:
     """Read a config dataclass from a YAML file.
 
     Raises:
-        UserError: The file cannot be read or is not valid YAML, a key is unknown, or a value has the wrong type.
+        UserError: The file cannot be read or is not valid YAML, a key is unknown, or a value has
+            the wrong type.
     """
     data = read_yaml(path)
     try:
