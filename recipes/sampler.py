@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from study import Arm, Study, print_status, read_args, read_results, write_outputs, write_results
-from study_report import draw_panels, lookup, markdown_table, require_matplotlib
+from study_report import draw_panels, lookup, markdown_table, require_matplotlib, wrap_text
 
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
@@ -29,7 +29,7 @@ NAME, TITLE = "sampler", "MaskGIT steps and temperature"
 STEPS, TEMPERATURES = (1, 2, 4, 8, 16, 25), (0.0, 0.5, 1.0, 2.0)
 SPEED_FRAMES = 40
 PAPER = (
-    "The paper samples with 25 steps, at temperature 2 on Platformers (section 3) and 1 on CoinRun\n"
+    "The paper samples with 25 steps, at temperature 2 on Platformers (section 3) and 1 on CoinRun "
     "(Table 17), and plays at about 1 frame/s (section 5). It reports no other settings."
 )
 QUALITY = {"roll-out PSNR, dB": "rollout_psnr", "Δ4PSNR, dB": "delta_psnr.4"}
@@ -148,13 +148,13 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     sampler = protocol["sampler"]
     description = (
         f"Measured on {protocol['clips']} clips of split `{protocol['split']}` of "
-        f"`{Path(protocol['dataset']).name}` ({protocol['dataset_identity']}),\n"
+        f"`{Path(protocol['dataset']).name}` ({protocol['dataset_identity']}), "
         f"{protocol['prompt_frames']} prompt frame and {protocol['horizon']} generated, "
-        f"choice temperature {sampler['choice_temperature']:g}, top-k {sampler['top_k'] or 'off'}.\n"
+        f"choice temperature {sampler['choice_temperature']:g}, top-k {sampler['top_k'] or 'off'}. "
         f"PSNR and Δ4PSNR in dB by temperature; frames/s of one game on {protocol['device']}, "
         "mean over temperatures."
     )
-    return f"{description}\n\n{markdown_table(rows)}\n{PAPER}\n\n![{TITLE}](figure.png)\n"
+    return f"{wrap_text(description)}\n\n{markdown_table(rows)}\n{wrap_text(PAPER)}\n\n![{TITLE}](figure.png)\n"
 
 
 def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:

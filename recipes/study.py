@@ -15,7 +15,6 @@ import dataclasses
 import json
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from study_report import (
     publish,
     require_matplotlib,
     summarize,
+    wrap_text,
     write_text,
 )
 
@@ -232,17 +232,15 @@ class Study:
             else "one seed, in brackets 95 % bootstrap intervals over clips"
         )
         training = f"{SMOKE_STEPS} steps of each stage" if args.smoke else f"{self.minutes(args):.3g} minutes"
-        steps, temperature = sampler["steps"], sampler["temperature"]
-        lines = (
+        description = (
             f"Preset `tiny` at size `{args.size}`, {training} per arm on {host['gpu'] or host['cpu']} "
-            f"({host['threads']} thread(s)); {spread}.",
-            f"Measured on {protocol['clips']} clips of split `{protocol['split']}` of "
-            f"`{Path(protocol['dataset']).name}` ({protocol['dataset_identity']}),",
+            f"({host['threads']} thread(s)); {spread}. Measured on {protocol['clips']} clips of split "
+            f"`{protocol['split']}` of `{Path(protocol['dataset']).name}` ({protocol['dataset_identity']}), "
             f"{protocol['prompt_frames']} prompt frame and {protocol['horizon']} generated, "
-            f"{steps} MaskGIT steps, temperature {temperature:g}.",
+            f"{sampler['steps']} MaskGIT steps, temperature {sampler['temperature']:g}."
         )
-        paper = "\n".join(textwrap.wrap(self.paper, 99))
-        return "\n".join(lines) + f"\n\n{self.table(results)}\n{paper}\n\n![{self.title}](figure.png)\n"
+        parts = (wrap_text(description), self.table(results).rstrip(), wrap_text(self.paper))
+        return "\n\n".join(parts) + f"\n\n![{self.title}](figure.png)\n"
 
     def _by_arm(self, results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
         groups = {arm.name: [r for r in results if r["arm"] == arm.name] for arm in self.arms}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,11 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     header, *body = rows
     lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def wrap_text(text: str) -> str:
+    """Wrap a paragraph of Markdown to lines of at most 99 characters."""
+    return textwrap.fill(text, 99, break_long_words=False, break_on_hyphens=False)
 
 
 def require_matplotlib() -> None:
