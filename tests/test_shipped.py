@@ -39,7 +39,7 @@ def test_shipped_world_is_small_and_has_a_model_card():
     folder = SHIPPED / "coinrun"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < MAX_SIZE_MB * 1e6
     card = (folder / "README.md").read_text()
-    assert all(word in card for word in ("Data:", "Compute:", "Limits.", "Licence.", "delta-4 PSNR"))
+    assert all(word in card for word in ("Data:", "Compute:", "Limits.", "License.", "Δ4PSNR"))
 
 
 def test_fine_tuning_starts_from_the_shipped_world():
