@@ -339,7 +339,9 @@ def record_levels(args: argparse.Namespace, name: str, levels: range, frames: in
         UserError: It was recorded with other settings, the disk is too full, or it is missing and
             `create` is false.
     """
-    from djinn.data.importers.procgen import SIZE, CoinRun, record
+    from djinn.data.importers.coinrun import SIZE, CoinRun
+    from djinn.data.importers.import_dataset import import_dataset
+    from djinn.data.importers.procgen import ProcgenOptions
 
     folder = args.out / name
     game_options = {
@@ -368,7 +370,9 @@ def record_levels(args: argparse.Namespace, name: str, levels: range, frames: in
         )
     print_status(f"recording {frames:,} frames of CoinRun into {folder}")
     write_text(record_file, json.dumps(settings))
-    record(folder, levels, frames, CoinRun(**game_options), workers=args.workers)
+    span = f"{levels.start}:{levels.stop}"
+    options = ProcgenOptions("coinrun", span, frames, CoinRun(**game_options), workers=args.workers)
+    import_dataset(options, folder)
     return folder
 
 

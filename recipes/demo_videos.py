@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from djinn.data.importers.procgen import CoinRun, play_level
+from djinn.data.importers.coinrun import CoinRun, play_level
 from djinn.data.video import write_video
 
 FPS = 10

@@ -33,8 +33,9 @@ from study_report import require_matplotlib, write_text
 from tqdm import tqdm
 
 from djinn.atomic import check_writable_folder
+from djinn.data.importers.coinrun import SIZE, CoinRun, open_level
 from djinn.data.importers.policies import ACTION_NAMES, Policy
-from djinn.data.importers.procgen import SIZE, TEST_LEVELS_FROM, CoinRun, open_level
+from djinn.data.importers.procgen import TEST_LEVELS_FROM
 from djinn.errors import UserError
 from djinn.evaluate.motion import global_shift, grey
 from djinn.generate.session import Session

@@ -41,14 +41,15 @@ def open_data(args: argparse.Namespace) -> tuple[Dataset, Dataset]:
 
 
 def _demo_videos(folder: Path) -> Dataset:
-    from djinn.data.importers.videos import import_videos
+    from djinn.data.importers.import_dataset import import_dataset
+    from djinn.data.importers.videos import VideoOptions
 
     if (folder / "dataset.json").is_file():
         return Dataset.open(folder)
     files = sorted(VIDEOS.glob("*.mp4"))[:SMOKE_VIDEOS]
     if not files:
         raise UserError(f"there are no videos in {VIDEOS}: run the recipe from a clone of Djinn, or pass --data")
-    return import_videos(files, folder, (64, 64))
+    return import_dataset(VideoOptions(tuple(map(str, files))), folder)
 
 
 def _coinrun(args: argparse.Namespace) -> tuple[Dataset, Dataset]:

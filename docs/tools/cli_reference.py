@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from djinn.cli import VERBS, run
+from djinn.data.importers.registry import importers
 
 WIDTH = 96
 """Columns of the help texts."""
@@ -21,6 +22,12 @@ def help_text(verb: str) -> str:
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         run([*verb.split(), "--help"])
     return re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue()).strip()
+
+
+def commands() -> list[str]:
+    """Return the verbs, with a sub-command for each kind of source after `data import`."""
+    kinds = [f"data import {kind}" for kind in importers()]
+    return [command for verb in VERBS for command in (verb, *(kinds if verb == "data import" else ()))]
 
 
 def reference() -> str:
@@ -36,8 +43,8 @@ def reference() -> str:
         *(f"| [`djinn {verb}`](#djinn-{verb.replace(' ', '-')}) | {text} |" for verb, text in VERBS.items()),
         "",
     ]
-    for verb in VERBS:
-        lines += [f"## djinn {verb}", "", "```text", help_text(verb), "```", ""]
+    for command in commands():
+        lines += [f"## djinn {command}", "", "```text", help_text(command), "```", ""]
     return "\n".join(lines)
 
 

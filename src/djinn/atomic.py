@@ -1,9 +1,10 @@
-"""Atomic file writes, checks of output paths before long work, and a clear error on a full disk."""
+"""Atomic file writes, checks of input and output paths, and clear errors of the file system."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,3 +134,48 @@ def _try_to_create(file: Path) -> None:
 
 def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def check_readable_file(path: str | Path, kind: str = "file") -> Path:
+    """Check that `path` is a regular file that can be opened for reading.
+
+    Args:
+        path: the file.
+        kind: what the file should be, for the message of a missing one.
+
+    Returns:
+        `path` as a `Path`.
+
+    Raises:
+        UserError: The file does not exist, is not a regular file, or cannot be read. The message
+            states which of them.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path} is a folder: give a {kind}")
+        if not stat.S_ISREG(mode):  # opening a pipe would block
+            raise UserError(f"{path} is not a regular file: copy its content to a file and give that file")
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise read_error(path, error, kind) from None
+
+
+def read_error(path: str | Path, error: OSError, kind: str = "file") -> UserError:
+    """Return the `UserError` that states why a file or folder cannot be read.
+
+    Args:
+        path: the file or folder.
+        error: what the operating system reported.
+        kind: what `path` should be, for the message of a missing one.
+    """
+    path = Path(path)
+    if isinstance(error, FileNotFoundError):
+        if path.is_symlink():
+            return UserError(f"{path} is a link to {os.readlink(path)}, which does not exist: fix the link")
+        return UserError(f"there is no {kind} at {path}: check the name")
+    if isinstance(error, PermissionError):
+        return UserError(f"no permission to read {path}: change the permissions of it or of the folders above it")
+    return UserError(f"cannot read {path} ({_reason(error)}): check the name and the disk")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from djinn.cli import VERBS, main, verb_module
+from djinn.data.importers.registry import importers
 
 
 def help_text(capsys: pytest.CaptureFixture, *args: str) -> str:
@@ -61,9 +62,14 @@ def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture):
     assert f"djinn {verb} " in examples
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_option_has_a_help_text(verb: str):
-    options = options_of(verb)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(options_of(verb) for verb in VERBS if verb != "data import"),
+        *(importer.options for importer in importers().values()),
+    ],
+)
+def test_every_option_has_a_help_text(options: type):
     assert dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen
     source = inspect.getsource(options)
     for field in dataclasses.fields(options):
@@ -73,7 +79,9 @@ def test_every_option_has_a_help_text(verb: str):
 @pytest.mark.parametrize(
     ("verb", "options"),
     [
-        ("data import", "--out --size --fps --levels --frames --mode --policy"),
+        ("data import videos", "--out --size --fps --fit"),
+        ("data import images", "--out --size --fps --fit"),
+        ("data import procgen", "--out --size --fps --levels --frames --mode --policy"),
         ("train", "--preset --out --stage --minutes --steps"),
         ("sample", "--image --prompt --actions --out --seed"),
         ("play", "--host --port --no-browser"),

@@ -163,7 +163,7 @@ UNWRITABLE = ("/proc/x/y.png", "/dev/null", "FOLDER.png", "FILE/below.png", f"{'
         "sample WORLD --actions 0 --out TARGET",
         "eval WORLD NO-DATA --json TARGET",
         "diagnose WORLD NO-DATA --json TARGET",
-        "data info NO-DATA --picture TARGET",
+        "data info NO-DATA --contact-sheet TARGET",
     ],
 )
 def test_unwritable_files_are_refused_before_the_work(

@@ -1,15 +1,24 @@
-from collections.abc import Callable
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
+
+NOBODY = 65534
 
 
 @pytest.fixture
 def make_video(tmp_path) -> Callable[..., Path]:
-    """Encodes frames into a real video file, at given times in seconds."""
+    """Encode frames into a video file, at given times in seconds."""
 
     def make(name: str, frames: np.ndarray, fps: float = 10, times: list[float] | None = None, options=None) -> Path:
         path = tmp_path / name
@@ -20,11 +29,11 @@ def make_video(tmp_path) -> Callable[..., Path]:
             stream.pix_fmt = "yuv444p"
             stream.codec_context.time_base = Fraction(1, 1000)
             stream.options = {"crf": "4", "preset": "ultrafast"}
-            for number, frame in enumerate(frames):
-                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-                picture.time_base = Fraction(1, 1000)
-                picture.pts = round(1000 * (times[number] if times else number / fps))
-                container.mux(stream.encode(picture))
+            for number, array in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+                frame.time_base = Fraction(1, 1000)
+                frame.pts = round(1000 * (times[number] if times else number / fps))
+                container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path
 
@@ -33,10 +42,51 @@ def make_video(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_noise_video(make_video) -> Callable[..., Path]:
-    """Encodes noise, whose file is large enough to be cut in the middle."""
+    """Encode noise, whose file is large enough to be cut in the middle."""
 
     def make(name: str, count: int = 40, seed: int = 0, **options) -> Path:
         frames = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         return make_video(name, frames, **options)
 
     return make
+
+
+@pytest.fixture
+def make_images(tmp_path) -> Callable[..., Path]:
+    """Write frames as `0.png`, `1.png` and so on into a folder."""
+
+    def make(folder: str, frames: np.ndarray, suffix: str = ".png") -> Path:
+        path = tmp_path / folder
+        path.mkdir(parents=True, exist_ok=True)
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(path / f"{number}{suffix}")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A temporary folder that all users can read, unlike `tmp_path`."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return a context in which file permissions apply, also if the tests run as root."""
+
+    @contextlib.contextmanager
+    def drop_privileges() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return drop_privileges

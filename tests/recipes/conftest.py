@@ -11,7 +11,7 @@ import torch
 
 from djinn.data.dataset import Dataset
 from djinn.data.importers.policies import ACTION_NAMES
-from djinn.data.importers.procgen import split_levels
+from djinn.data.importers.procgen import parse_levels, split_levels
 from djinn.data.writer import DatasetWriter
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -46,10 +46,11 @@ def no_gpu(monkeypatch) -> None:
 def drawn_game(monkeypatch, no_gpu) -> None:
     """Replace CoinRun by a moving square, on a background whose grey depends on the policy."""
 
-    def record(out, levels, frames, game, *, fps=10, workers=1):
-        chosen = list(levels)[: max(12, frames // 80)]
+    def record(options, out):
+        game = options.coinrun
+        chosen = list(parse_levels(options.levels))[: max(12, options.frames // 80)]
         metadata = {"game": "squares", "mode": game.mode, "policy": game.policy, "action_names": list(ACTION_NAMES)}
-        with DatasetWriter(out, height=64, width=64, fps=fps, metadata=metadata) as writer:
+        with DatasetWriter(out, height=64, width=64, fps=options.fps, metadata=metadata) as writer:
             for level, split in zip(chosen, split_levels(chosen), strict=True):
                 random = np.random.default_rng([level, len(game.policy)])
                 moves, x = random.integers(2, size=23), 24
@@ -61,4 +62,4 @@ def drawn_game(monkeypatch, no_gpu) -> None:
                 writer.add_episode(video, source=f"level-{level}", split=split, actions=actions)
         return Dataset.open(out)
 
-    monkeypatch.setattr("djinn.data.importers.procgen.record", record)
+    monkeypatch.setattr("djinn.data.importers.import_dataset.import_dataset", record)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from djinn.data.importers.procgen import load_game
+from djinn.data.importers.coinrun import load_game
 from djinn.errors import UserError
 
 

@@ -21,7 +21,7 @@ from djinn.errors import UserError
 from djinn.malloc import keep_freed_memory
 
 VERBS = {
-    "data import": "create a data set from videos or from a game",
+    "data import": "create a data set from videos, image sequences or a game",
     "data info": "describe a data set",
     "train": "train a world on a data set",
     "play": "play a world in the browser",

@@ -1,1 +1,1 @@
-"""Video data: decoding, the store of frames that training reads, and the importers that fill it."""
+"""Video data: importers, decoding, data sets on disk and batches of clips for training."""

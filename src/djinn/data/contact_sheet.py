@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from djinn.atomic import check_writable_file
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.image_grid import GridRow, draw_grid, save_png
@@ -30,9 +31,18 @@ def write_contact_sheet(dataset: Dataset, path: str | Path) -> None:
     """Write the contact sheet as a PNG file.
 
     Raises:
-        UserError: the name does not end in .png, or the file cannot be written.
+        UserError: The name does not end in .png, or the file cannot be written.
+    """
+    save_png(contact_sheet(dataset), check_contact_sheet(path))
+
+
+def check_contact_sheet(path: str | Path) -> Path:
+    """Check that a contact sheet can be written to `path`.
+
+    Raises:
+        UserError: The name does not end in .png, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise UserError(f"a contact sheet must be a .png file, got {path.name}")
-    save_png(contact_sheet(dataset), path)
+        raise UserError(f"a contact sheet must be a .png file, got {path}: give a name that ends in .png")
+    return check_writable_file(path)

@@ -1,7 +1,8 @@
-"""Batches of clips in an order that depends on the seed and the position only.
+"""Batches of clips in an order that is a function of the seed and the position only.
 
-The whole state is one integer, the number of global batches taken. A run that stops and goes on at its position sees
-the batches it would have seen, with any number of ranks.
+The whole state is one integer, the number of global batches read. A training run that is resumed at
+its position reads the batches that it would have read without the interruption, on any number of
+ranks.
 """
 
 from __future__ import annotations
@@ -19,68 +20,78 @@ from torch import Tensor
 
 from djinn.errors import UserError
 
-_AHEAD = 3
+_PREFETCHED_BATCHES = 3
 
 
 class ClipSource(Protocol):
-    """What a loader reads from; `djinn.data.dataset.Clips` is one."""
+    """Clips by number, such as `djinn.data.dataset.Clips`."""
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         ...
 
     def batch(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b t h w 3"]:
-        """Reads clips."""
+        """Read clips `(B, T, H, W, 3)`."""
         ...
 
 
 @dataclass(frozen=True)
 class LoaderBatch:
-    """Clips of one step, the part of one rank."""
+    """One rank's clips of one step."""
 
     indices: Int64[Tensor, " b"]
-    """Numbers of the clips in their `Clips`, as a key to true actions and cached tokens."""
+    """Numbers of the clips `(B,)` in their `Clips`, for true actions and cached tokens."""
     video: UInt8[Tensor, "b t h w 3"]
+    """Frames `(B, T, H, W, 3)`."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
 class EpochSampler:
-    """Which clips are in which global batch.
+    """Maps the position of a global batch to the clips in it.
 
-    Every epoch is a new permutation of all clips; what does not fill a batch at its end is left out of that epoch. With
-    fewer clips than a batch holds, batches are cut from one endless row of epochs instead, so that clips repeat in a
-    batch as evenly as can be.
+    Each epoch is a new permutation of all clips. The last clips of an epoch that do not fill a
+    batch are dropped. If there are fewer clips than a batch holds, batches are consecutive pieces
+    of the concatenated epochs, so that clips repeat within a batch as evenly as possible.
+
+    Args:
+        clips: number of clips.
+        batch: clips in a global batch.
+        seed: seed of the permutations.
     """
 
     def __init__(self, clips: int, batch: int, seed: int) -> None:
         self.clips, self.batch, self.seed = clips, batch, seed
         self.batches_per_epoch = max(1, clips // batch)
-        self._known: tuple[int, np.ndarray] | None = None
+        self._cached_epoch: tuple[int, np.ndarray] | None = None
 
     def __call__(self, position: int) -> Int64[np.ndarray, " batch"]:
-        """Clips of the global batch at `position`."""
+        """Return the clips of the global batch at `position`."""
         if self.clips < self.batch:
-            places = np.arange(position * self.batch, (position + 1) * self.batch, dtype=np.int64)
-            epochs, inside = np.divmod(places, self.clips)
-            return np.array([self._epoch(int(e))[i] for e, i in zip(epochs, inside, strict=True)], dtype=np.int64)
-        epoch, inside = divmod(position, self.batches_per_epoch)
-        return self._epoch(epoch)[inside * self.batch : (inside + 1) * self.batch]
+            offsets = np.arange(position * self.batch, (position + 1) * self.batch, dtype=np.int64)
+            epochs, within = np.divmod(offsets, self.clips)
+            return np.array([self._permutation(int(e))[i] for e, i in zip(epochs, within, strict=True)], dtype=np.int64)
+        epoch, batch = divmod(position, self.batches_per_epoch)
+        return self._permutation(epoch)[batch * self.batch : (batch + 1) * self.batch]
 
-    def _epoch(self, epoch: int) -> np.ndarray:
-        """A permutation by sorting raw Philox numbers, which no version of numpy will change."""
-        if self._known is None or self._known[0] != epoch:
+    def _permutation(self, epoch: int) -> np.ndarray:
+        """Return the clips of an epoch in order.
+
+        Raw Philox numbers are sorted, because they are the same in all versions of numpy.
+        """
+        if self._cached_epoch is None or self._cached_epoch[0] != epoch:
             key = np.array([self.seed, epoch], dtype=np.uint64)
             numbers = np.random.Philox(key=key).random_raw(self.clips)
-            self._known = epoch, np.argsort(numbers, kind="stable").astype(np.int64)
-        return self._known[1]
+            self._cached_epoch = epoch, np.argsort(numbers, kind="stable").astype(np.int64)
+        return self._cached_epoch[1]
 
 
 class Loader:
-    """Endless iterator over batches of clips; read ahead in a thread that ends with `close`.
+    """Infinite iterator over batches of clips, with a background thread that reads ahead.
 
-    Use it as a context manager, or call `close`. An error while reading is raised where the batch would have come.
+    Use it as a context manager, or call `close` to end the thread. An error in the thread is raised
+    in place of the batch that could not be read.
     """
 
     def __init__(
@@ -95,38 +106,40 @@ class Loader:
         prefetch: bool = True,
         pin_memory: bool = False,
     ) -> None:
-        """Starts at a position.
+        """Start reading at a position.
 
         Args:
-            clips: where clips come from.
+            clips: source of the clips.
             batch: clips in a global batch, over all ranks.
-            seed: another seed gives another order; 0 or more.
-            position: global batches taken before.
-            rank: which part of each global batch to read.
-            ranks: into how many parts a global batch is cut.
+            seed: seed of the order, at least 0.
+            position: number of global batches read before.
+            rank: part of each global batch to read.
+            ranks: number of parts of a global batch.
             prefetch: read a few batches ahead in a background thread.
-            pin_memory: put videos into page-locked memory, from which a GPU copies without waiting.
+            pin_memory: return videos in page-locked memory, for asynchronous copies to a GPU.
 
         Raises:
-            UserError: the batch cannot be dealt evenly to the ranks, or a number is out of range.
+            UserError: The batch cannot be divided evenly among the ranks, or a number is out of
+                range.
         """
         if len(clips) < 1 or batch < 1:
             raise UserError(f"a loader needs at least 1 clip and batches of at least 1, got {len(clips)} and {batch}")
         if batch % ranks:
-            raise UserError(f"batch {batch} cannot be dealt evenly to {ranks} processes: use a multiple of {ranks}")
+            raise UserError(
+                f"batch {batch} cannot be divided evenly among {ranks} processes: use a multiple of {ranks}"
+            )
         if seed < 0 or position < 0 or not 0 <= rank < ranks:
             raise UserError(f"seed {seed}, position {position} or rank {rank} of {ranks} is out of range")
         self._position = position
-        self._order = EpochSampler(len(clips), batch, seed)
-        self._reader = _Reader(clips, self._order, rank, ranks, pin_memory)
-        self._ahead = _ReadAhead(self._reader, position) if prefetch else None
+        self._read_batch = _BatchReader(clips, EpochSampler(len(clips), batch, seed), rank, ranks, pin_memory)
+        self._prefetcher = _Prefetcher(self._read_batch, position) if prefetch else None
         self._closed = False
-        if self._ahead is not None:
-            self._finalizer = weakref.finalize(self, self._ahead.close)
+        if self._prefetcher is not None:
+            self._finalizer = weakref.finalize(self, self._prefetcher.close)
 
     @property
     def position(self) -> int:
-        """Global batches taken so far, those before this loader included: the whole state."""
+        """Number of global batches read so far, including those before this loader."""
         return self._position
 
     def __iter__(self) -> Loader:
@@ -135,14 +148,14 @@ class Loader:
     def __next__(self) -> LoaderBatch:
         if self._closed:
             raise RuntimeError("the loader is closed")
-        batch = self._ahead.get() if self._ahead is not None else self._reader(self._position)
+        batch = self._prefetcher.get() if self._prefetcher is not None else self._read_batch(self._position)
         self._position += 1
         return batch
 
     def close(self) -> None:
-        """Ends the background thread; may be called twice."""
+        """End the background thread. Further calls have no effect."""
         self._closed = True
-        if self._ahead is not None:
+        if self._prefetcher is not None:
             self._finalizer()
 
     def __enter__(self) -> Loader:
@@ -152,40 +165,40 @@ class Loader:
         self.close()
 
 
-class _Reader:
-    """Reads one rank's part of the batch at a position."""
+class _BatchReader:
+    """Reads one rank's part of the global batch at a position."""
 
-    def __init__(self, clips: ClipSource, order: EpochSampler, rank: int, ranks: int, pin_memory: bool) -> None:
-        share = order.batch // ranks
-        self._clips, self._order = clips, order
-        self._part = slice(rank * share, (rank + 1) * share)
+    def __init__(self, clips: ClipSource, sampler: EpochSampler, rank: int, ranks: int, pin_memory: bool) -> None:
+        local_batch_size = sampler.batch // ranks
+        self._clips, self._sampler = clips, sampler
+        self._part = slice(rank * local_batch_size, (rank + 1) * local_batch_size)
         self._pin_memory = pin_memory
 
     def __call__(self, position: int) -> LoaderBatch:
-        indices = self._order(position)[self._part].copy()
+        indices = self._sampler(position)[self._part].copy()
         video = torch.from_numpy(self._clips.batch(indices))
         return LoaderBatch(torch.from_numpy(indices), video.pin_memory() if self._pin_memory else video)
 
 
-class _ReadAhead:
-    """A thread that keeps a few batches ready."""
+class _Prefetcher:
+    """Background thread that keeps a few batches in a queue."""
 
-    def __init__(self, read: _Reader, position: int) -> None:
-        self._queue: queue.Queue[LoaderBatch | BaseException] = queue.Queue(_AHEAD)
+    def __init__(self, read_batch: _BatchReader, position: int) -> None:
+        self._queue: queue.Queue[LoaderBatch | BaseException] = queue.Queue(_PREFETCHED_BATCHES)
         self._stop = threading.Event()
-        self._failed: BaseException | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(
-            target=_run, args=(read, position, self._queue, self._stop), name="djinn-loader", daemon=True
+            target=_fill_queue, args=(read_batch, position, self._queue, self._stop), name="djinn-loader", daemon=True
         )
         self._thread.start()
 
     def get(self) -> LoaderBatch:
-        if self._failed is None:
+        if self._error is None:
             item = self._queue.get()
             if not isinstance(item, BaseException):
                 return item
-            self._failed = item
-        raise self._failed
+            self._error = item
+        raise self._error
 
     def close(self) -> None:
         self._stop.set()
@@ -197,22 +210,23 @@ class _ReadAhead:
         self._thread.join()
 
 
-def _run(read: _Reader, position: int, out: queue.Queue, stop: threading.Event) -> None:
+def _fill_queue(read_batch: _BatchReader, position: int, items: queue.Queue, stop: threading.Event) -> None:
+    """Put batches into the queue until `stop` is set. An error is put into it."""
     while not stop.is_set():
         try:
-            item: LoaderBatch | BaseException = read(position)
+            item: LoaderBatch | BaseException = read_batch(position)
         except BaseException as error:
             item = error
-        _put(out, item, stop)
+        _put(items, item, stop)
         if isinstance(item, BaseException):
             return
         position += 1
 
 
-def _put(out: queue.Queue, item: object, stop: threading.Event) -> None:
-    """Puts an item into the queue unless told to stop meanwhile."""
+def _put(items: queue.Queue, item: object, stop: threading.Event) -> None:
+    """Put an item into a bounded queue, unless `stop` is set before there is space."""
     while not stop.is_set():
         try:
-            return out.put(item, timeout=0.05)
+            return items.put(item, timeout=0.05)
         except queue.Full:
             continue

@@ -71,7 +71,8 @@ _MIN_WALK_BEFORE_WALL = 3
 _MAX_STILL_CHANGE = 0.03
 """Fraction of changed pixels below which a frame counts as still."""
 _JUMP_AT_WALL_PROBABILITY = {"keyboard-jump": 0.75, "keyboard-turn": 0.5}
-"""Probability of jumping forward at a wall. Otherwise `keyboard-jump` jumps and `keyboard-turn` walks back."""
+"""Probability of jumping forward at a wall. Otherwise `keyboard-jump` jumps back and
+`keyboard-turn` walks back."""
 
 
 def check_policy(name: str) -> PolicyName:
@@ -90,18 +91,20 @@ def check_policy(name: str) -> PolicyName:
 class Policy:
     """Chooses the actions of one recording.
 
-    - `random`: one of the 15 actions, drawn every frame (paper section 3.1; 7 of the 15 have no effect).
+    - `random`: one of the 15 actions, drawn every frame, as in the paper (section 3.1). 7 of the 15
+      have no effect.
     - `random9`: one of the 9 moves, drawn every frame.
     - `sticky`: one of the 9 moves, held for 2 to 7 frames.
-    - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and a few steps to the left.
+    - `right`: runs and jumps to the right, held for 2 to 7 frames, with pauses and a few steps to
+      the left.
     - `mix`: one of `sticky` (45 %), `right` (45 %) and `random9` (10 %), drawn for each recording.
-    - `held-moves`: one of the six moves that have an effect (left, right, either with a jump, jump, none),
-      held for 5 to 12 frames, about the length of a jump.
-    - `keyboard-jump`: imitates a keyboard player. Walks or runs in one direction, rarely stands, taps the jump
-      key from time to time and holds the direction in the air. Jumps forward or back at walls, which it
-      detects from still frames.
-    - `keyboard-turn`: as `keyboard-jump`, but at walls it turns round and walks, or jumps forward. Frames of
-      a player sliding up a wall reveal no direction, and this policy produces fewer of them.
+    - `held-moves`: one of the six moves that have an effect (left, right, either with a jump, jump,
+      none), held for 5 to 12 frames, about the length of a jump.
+    - `keyboard-jump`: imitates a keyboard player. Walks or runs in one direction, rarely stands,
+      taps the jump key from time to time and holds the direction in the air. Jumps forward or back
+      at walls, which it detects from still frames.
+    - `keyboard-turn`: as `keyboard-jump`, but at walls it turns round and walks, or jumps forward.
+      Frames of a player sliding up a wall reveal no direction; this policy produces fewer of them.
     - `keyboard-mix`: `keyboard-jump` or `keyboard-turn`, drawn for each recording.
 
     Args:
@@ -125,7 +128,7 @@ class Policy:
         """Return the action for the next frame.
 
         Args:
-            frame: the current frame `(H, W, 3)`. Only the keyboard policies use it, to detect walls.
+            frame: the current frame `(H, W, 3)`. Only keyboard policies use it, to detect walls.
         """
         if self.name in _JUMP_AT_WALL_PROBABILITY and self._is_at_wall(frame):
             if self._rng.random() < _JUMP_AT_WALL_PROBABILITY[self.name]:
@@ -140,7 +143,7 @@ class Policy:
         return self._queue.pop()
 
     def _is_at_wall(self, frame: np.ndarray | None) -> bool:
-        """Return whether the frame stands still although a direction has been held for some frames."""
+        """Return whether the frame is still although a direction has been held for some frames."""
         last, self._last_frame = self._last_frame, frame
         self._frames_in_direction += 1
         if frame is None or last is None or self._direction == _STAY:
@@ -168,7 +171,7 @@ class Policy:
         return [direction] * int(self._rng.integers(*frames))
 
     def _jump(self, direction: int) -> list[int]:
-        """Return a tap of the jump key and a flight with the direction held, the last action first."""
+        """Return a tap of the jump key and the direction held in the air, the last action first."""
         self._set_direction(direction)
         return [direction] * int(self._rng.integers(9, 15)) + [direction + 1] * int(self._rng.integers(1, 3))
 

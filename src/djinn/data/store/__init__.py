@@ -1,0 +1,6 @@
+"""Storage of frames and true actions behind the protocol `FrameStore`."""
+
+from djinn.data.store.frame_store import DatasetIndex, EpisodeInfo, FrameStore
+from djinn.data.store.open_store import open_store
+
+__all__ = ["DatasetIndex", "EpisodeInfo", "FrameStore", "open_store"]
