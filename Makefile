@@ -18,6 +18,7 @@ EXTRAS ?= play,plot,dev
 TORCH := $(shell sed -n 's/^ *"\(torch[^"]*\)",/\1/p' pyproject.toml)
 DEMO ?= .demo
 MINUTES ?= 1
+STEPS ?= 50
 PRESET ?= finetune
 ARGS ?=
 # one thread a worker: two workers with two threads each would only wait for each other
@@ -46,15 +47,11 @@ $(VENV)/.installed: pyproject.toml
 	@$(VENV)/bin/python -c 'import torch, djinn; print(f"== Ready: djinn {djinn.__version__}, torch {torch.__version__}")'
 	@touch $@
 
-demo: setup
-	@if [ ! -f $(DEMO)/data/dataset.json ]; then \
-	  echo "== 1 of 3: reading the videos in assets/coinrun-videos"; \
-	  $(VENV)/bin/djinn data import assets/coinrun-videos --out $(DEMO)/data; \
-	else echo "== 1 of 3: the videos are read already ($(DEMO)/data)"; fi
-	@echo "== 2 of 3: the world 'coinrun' goes on learning from them, $(MINUTES) min; Ctrl-C saves, and make demo goes on from there"
-	@$(VENV)/bin/djinn train $(DEMO)/data --preset $(PRESET) --out $(DEMO)/run --minutes $(MINUTES)
-	@echo "== 3 of 3: play it. To see one learned from nothing: make demo PRESET=tiny MINUTES=20 DEMO=.demo20"
-	@$(VENV)/bin/djinn play $(DEMO)/run $(ARGS)
+demo:
+	@echo "== Djinn demo: 1 install, 2 import videos, 3 train, 4 name actions and choose prompts, 5 play"
+	@echo "== 1/5 install"
+	@$(MAKE) --no-print-directory setup
+	@$(VENV)/bin/python recipes/demo.py --folder $(DEMO) --preset $(PRESET) --minutes $(MINUTES) --steps $(STEPS) $(ARGS)
 
 test: setup
 	@$(PYTEST) $(ARGS)

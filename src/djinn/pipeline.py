@@ -33,6 +33,7 @@ def train_and_name(
     stage: Literal["all", "tokenizer", "world"] = "all",
     minutes: float | None = None,
     steps: int | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Train a world on a data set and prepare it for play, announcing each stage on stderr.
 
@@ -44,6 +45,7 @@ def train_and_name(
         stage: Stage to train; with `tokenizer`, no world is exported and nothing follows.
         minutes: Training time of the whole run.
         steps: Optimizer steps of each stage.
+        announce: Called with the name of each of `STAGES` when it begins, instead of printing it.
 
     Raises:
         UserError: The data set, the run folder and the settings do not fit together.
@@ -52,7 +54,7 @@ def train_and_name(
     data = Dataset.open(dataset)
     config = resolve_config(config, data, given=given, stage=stage, minutes=minutes, steps=steps)
     check_writable_folder(out)
-    announce = stage_announcer(stages_of(config, stage))
+    announce = announce or stage_announcer(stages_of(config, stage))
     before = _last_export(out)
     train(dataset, out, config, stage=stage, announce=announce)
     if stage != "tokenizer":

@@ -44,3 +44,10 @@ def test_a_warmup_longer_than_training_takes_a_tenth_of_it() -> None:
     lr = rates(StageConfig(steps=100, warmup=10_000, lr=1.0, min_lr=1.0))
     assert lr[5] == pytest.approx(0.5)
     assert lr[10:] == [1.0] * 90
+
+
+def test_minutes_do_not_end_training_before_min_steps() -> None:
+    config = StageConfig(steps=1_000_000, minutes=1, min_steps=50)
+    assert progress(config, 4, 120) == 4 / 50
+    assert progress(config, 50, 59) == pytest.approx(59 / 60)
+    assert progress(config, 50, 60) == progress(config, 80, 90) == 1

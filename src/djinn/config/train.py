@@ -17,6 +17,8 @@ class StageConfig:
     """Optimizer steps; the stage ends at `steps` or after `minutes`, whichever comes first."""
     minutes: float | None = None
     """Training minutes, pauses not counted; the learning rate then follows the share of time that has passed."""
+    min_steps: int = 0
+    """Optimizer steps before which `minutes` does not end the stage."""
     batch: int = 36
     """Clips per optimizer step, over all ranks and accumulated passes."""
     grad_accum_steps: int = 1
@@ -46,6 +48,7 @@ class StageConfig:
             self.batch % self.grad_accum_steps == 0,
             f"batch {self.batch} must be a multiple of grad_accum_steps {self.grad_accum_steps}",
         )
+        check(self.min_steps >= 0, f"min_steps must not be negative, got {self.min_steps}")
         check(self.minutes is None or self.minutes > 0, f"minutes must be positive, got {self.minutes}")
         check(self.lr > 0 and 0 <= self.min_lr <= self.lr, f"need 0 <= min_lr <= lr, got {self.min_lr} and {self.lr}")
         for name in ("warmup", "weight_decay", "grad_clip"):

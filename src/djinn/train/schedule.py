@@ -20,7 +20,8 @@ def progress(config: StageConfig, step: int, seconds: float) -> float:
     """
     share = step / config.steps
     if config.minutes is not None:
-        share = max(share, seconds / (60 * config.minutes))
+        timed = seconds / (60 * config.minutes)
+        share = max(share, min(timed, step / config.min_steps) if config.min_steps else timed)
     return min(share, 1.0)
 
 
