@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from djinn.atomic import check_writable_file
-from djinn.config import SamplerConfig, adjust, check_fps
+from djinn.config import SamplerConfig, adjust, check_fps, check_seed
 from djinn.errors import UserError
 from djinn.generate.session import Session
 from djinn.images import read_image
@@ -52,7 +52,7 @@ def sample(
     """
     from djinn.data.video import write_video
 
-    _check_options(out, image, prompt, fps)
+    _check_options(out, image, prompt, seed, fps)
     loaded = World.from_pretrained(world, device)
     codes = parse_actions(actions, loaded.action_names)
     sampler = adjust(loaded.config.sampler, steps, temperature)
@@ -60,13 +60,13 @@ def sample(
     _print_notes(loaded, sampler, seed)
     session = Session(loaded, start, sampler=sampler, seed=seed or 0, undo_depth=0)
     frames = [session.frame[0]]
-    for code in tqdm(codes, desc="sampling", unit=" frames", leave=False):
+    for code in tqdm(codes, desc="sampling", unit=" frames", leave=False, disable=not sys.stderr.isatty()):
         frames.append(session.step(code)[0])
     write_video(out, np.stack(frames), fps or loaded.config.fps)
     print(f"wrote {len(frames)} frames to {out}")
 
 
-def _check_options(out: Path, image: Path | None, prompt: int | None, fps: float | None) -> None:
+def _check_options(out: Path, image: Path | None, prompt: int | None, seed: int | None, fps: float | None) -> None:
     """Refuse what can be refused before the world is loaded."""
     if image is not None and prompt is not None:
         raise UserError("--image and --prompt are two ways to choose the first frame: give one of them")
@@ -76,6 +76,8 @@ def _check_options(out: Path, image: Path | None, prompt: int | None, fps: float
         raise UserError(f"{out} is the image to start from: give --out another name")
     if fps is not None:
         check_fps(fps)
+    if seed is not None:
+        check_seed(seed)
     check_writable_file(out)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from djinn.cli.parsing import DatasetFolder, Split, WorldName, parse
+from djinn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class EvaluateOptions:
     is not FVD."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        if self.json is not None and self.report is not None and self.json.resolve() == self.report.resolve():
+            raise UserError(f"--json and --report are both {self.json}: the first is a file, the second a folder")
 
 
 def main(args: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import io
 import operator
@@ -91,8 +92,9 @@ def _shorten_field_help(field: StructFieldSpec) -> StructFieldSpec:
         inner = functools.reduce(operator.or_, (c for c in choices if c is not types.NoneType))
         spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(inner, set()))
         metavar = spec.metavar if isinstance(spec, PrimitiveConstructorSpec) else None
-    if field.default is None or isinstance(field.default, bool) or field.default == ():
-        kind = Annotated[kind, arg(metavar=metavar, help_behavior_hint="")]
+    hidden = field.default is None or isinstance(field.default, bool) or field.default == ()
+    if hidden or metavar is not None:
+        kind = Annotated[kind, arg(metavar=metavar, help_behavior_hint="" if hidden else None)]
     return dataclasses.replace(field, type=kind, helptext=functools.partial(_join_lines, field.helptext))
 
 
@@ -112,16 +114,26 @@ class _Output(io.StringIO):
 
 def _one_sentence(box: str, prog: str) -> str:
     """Turn tyro's boxed message into one sentence, with the option that was perhaps meant."""
-    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    body, *notes = [_text(part) for part in re.split(r"─{6,}", re.sub("╭.*╮", "", box)) if _text(part)]
-    if body.startswith("Missing from"):
-        names = [line.split("  ")[0].strip() for line in re.findall(r"^│ {5}(\S.*?) *│$", box, re.MULTILINE)]
-        body = f"{prog} needs {', '.join(name for name in names if not name.startswith(prog))}"
-    for pattern, text in _REPLACEMENTS.items():
-        body = re.sub(pattern, text, body)
-    guess = next((re.search(r"--[\w.-]+", note) for note in notes if note.startswith("Perhaps you meant")), None)
-    hint = f"did you mean {guess[0]}? " if guess else ""
-    return f"{body.rstrip('.')}; {hint}{prog} --help lists the options"
+    text = "\n".join(re.findall(r"^│ (.*?) *│$", re.sub(r"\x1b\[[0-9;]*m", "", box), re.MULTILINE))
+    sections = {section.split("\n")[0]: section for section in re.split(r"\n─+\n", text)}
+    message = " ".join(next(iter(sections.values())).split())
+    guess = next((re.search(r"--[\w.-]+", sections[key]) for key in sections if key.startswith("Perhaps")), None)
+    option = guess[0] if guess else None
+    if message.startswith("Missing from"):
+        missing = _entries(next(iter(sections.values())))
+        unknown = _entries(sections.get("Unrecognized options:", ""))
+        message = f"{prog} needs {', '.join(missing)}" + (f" and got an unexpected '{unknown[0]}'" if unknown else "")
+        names = [name.split()[0] for name in missing]
+        option = next(iter(difflib.get_close_matches(unknown[0], names, n=1)), None) if unknown else None
+    for pattern, replacement in _REPLACEMENTS.items():
+        message = re.sub(pattern, replacement, message)
+    hint = f"did you mean {option}? " if option else ""
+    return f"{message.rstrip('.')}; {hint}{prog} --help lists the options"
+
+
+def _entries(section: str) -> list[str]:
+    """Return the options of a list, which tyro indents by four spaces, with their value's name."""
+    return [line.strip().split("  ")[0] for line in section.split("\n") if re.match(r" {4}\S", line)]
 
 
 _REPLACEMENTS = {
@@ -131,14 +143,11 @@ _REPLACEMENTS = {
     r"^Unrecognized options: (--[^, ]+).*": r"unknown option '\1'",
     r"^Unrecognized options: ([^, ]+).*": r"unexpected argument '\1'",
     r"no type matching .* - <class '\w+'>: ": "",
-    r"^Missing value": "missing value",
+    r"^Missing value for argument '(\S+)'\. Expected 1 values?": r"missing value for \1",
+    r"^Missing value for argument '(\S+)'\. Expected (\d+) values?": r"\1 takes \2 values",
+    r"Could not parse arguments \[(.*)\] into tuple type .*": r"invalid values \1",
     r"'None', |, 'None'(?=[,)])": "",
-    r" Expected one of \((.*)\)": r"; it must be one of \1",
-    r" Expected (\d+) values?": r"; it takes \1",
-    r"[.:];": ";",
+    r"[Ii]nvalid choice (\S+) for argument '(\S+)'": r"\2 cannot be \1",
+    r"[.:]? Expected one of \((.*)\)": r"; it must be one of \1",
 }
 """Regular expressions in tyro's messages, and what replaces them."""
-
-
-def _text(part: str) -> str:
-    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", part).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from tyro.conf import arg
 from djinn.cli.parsing import DatasetFolder, parse
 from djinn.config import TrainConfig
 from djinn.config.presets import PRESETS, get_preset
+from djinn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class TrainOptions:
     steps: int | None = None
     """Optimizer steps of each stage. With --minutes, training ends at whichever comes first."""
 
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UserError(f"--minutes must be a positive number, got {self.minutes:g}")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"--steps must be at least 1, got {self.steps}")
+
 
 @dataclass(frozen=True)
 class _AllOptions:
@@ -74,11 +82,11 @@ def parse_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
 def _last_value(option: str, args: list[str]) -> str | None:
     """Return the value of an option, the last one if it is given several times."""
     value = None
-    for i, text in enumerate(args):
+    for text, following in zip(args, [*args[1:], "--"], strict=True):
         if text.startswith(f"--{option}="):
             value = text.split("=", 1)[1]
-        elif text == f"--{option}" and i + 1 < len(args):
-            value = args[i + 1]
+        elif text == f"--{option}" and not following.startswith("--"):
+            value = following
     return value
 
 
