@@ -1,12 +1,14 @@
 """A user's mistake ends in one sentence on stderr and exit code 2, and leaves no files."""
 
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import djinn, refusal
 from safetensors.numpy import save_file
 
 from djinn.cli import main
@@ -21,8 +23,17 @@ def refused(capsys: pytest.CaptureFixture, *args: object) -> str:
     output = capsys.readouterr()
     assert exit_info.value.code == 2
     assert output.out == ""
-    assert output.err.startswith("djinn: ") and output.err.count("\n") == 1
-    return output.err
+    *progress, sentence = output.err.splitlines()
+    assert all(line == "" or " frames" in line for line in progress)
+    assert sentence.startswith("djinn: ")
+    return sentence
+
+
+def djinn(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-m", "djinn", *map(str, args)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
 
 
 @pytest.mark.parametrize(
@@ -82,25 +93,27 @@ def test_mistyped_commands(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_paths(tmp_path: Path):
+def test_missing_paths(tmp_path: Path, capsys: pytest.CaptureFixture):
     nowhere = tmp_path / "nowhere"
-    assert f"no data set at {nowhere}" in refusal("train", nowhere, "--preset", "tiny", "--out", tmp_path / "run")
-    assert f"no world at {nowhere}" in refusal("play", nowhere, "--no-browser", "--port", 0)
-    assert str(nowhere) in refusal("data", "import", nowhere, "--out", tmp_path / "data")
+    assert f"no data set at {nowhere}" in refused(
+        capsys, "train", nowhere, "--preset", "tiny", "--out", tmp_path / "run"
+    )
+    assert f"no world at {nowhere}" in refused(capsys, "play", nowhere, "--no-browser", "--port", 0)
+    assert str(nowhere) in refused(capsys, "data", "import", nowhere, "--out", tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_empty_folder(tmp_path: Path):
+def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert str(empty) in refusal("data", "import", empty, "--out", tmp_path / "data")
-    assert f"{empty} is not a world" in refusal("bench", empty)
+    assert str(empty) in refused(capsys, "data", "import", empty, "--out", tmp_path / "data")
+    assert f"{empty} is not a world" in refused(capsys, "bench", empty)
     assert not (tmp_path / "data").exists()
 
 
-def test_text_file_named_mp4(tmp_path: Path):
+def test_text_file_named_mp4(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "notes.mp4").write_text("this is not a video\n" * 100)
-    assert "notes.mp4" in refusal("data", "import", tmp_path / "notes.mp4", "--out", tmp_path / "data")
+    assert "notes.mp4" in refused(capsys, "data", "import", tmp_path / "notes.mp4", "--out", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -119,14 +132,14 @@ def test_truncated_mp4(tmp_path: Path):
         assert not (tmp_path / "data").exists()
 
 
-def test_corrupt_and_foreign_weights(world: Path, tmp_path: Path):
+def test_corrupt_and_foreign_weights(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     corrupt = tmp_path / "corrupt"
     shutil.copytree(world, corrupt)
     weights = corrupt / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert "model.safetensors is not a valid safetensors file" in refusal("bench", corrupt)
+    assert "model.safetensors is not a valid safetensors file" in refused(capsys, "bench", corrupt)
     save_file({"layer.weight": np.zeros(3, np.float32)}, weights)
-    assert "model.safetensors lacks the tensor" in refusal("bench", corrupt)
+    assert "model.safetensors lacks the tensor" in refused(capsys, "bench", corrupt)
 
 
 def test_foreign_checkpoint(tmp_path: Path):
@@ -138,33 +151,34 @@ def test_foreign_checkpoint(tmp_path: Path):
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"not a checkpoint")
     args = ("train", tmp_path / "data", "--preset", "tiny", "--out", tmp_path / "run", "--steps", 2)
-    result = djinn(*args, code=2)
+    result = djinn(*args)
+    assert result.returncode == 2
     assert "checkpoint" in result.stderr
     assert "Traceback" not in result.stderr
     assert checkpoint.read_bytes() == b"not a checkpoint"
 
 
-def test_actions_out_of_range(world: Path, tmp_path: Path, image: Path):
+def test_actions_out_of_range(world: Path, tmp_path: Path, image: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "video.mp4"
-    error = refusal("sample", world, "--image", image, "--actions", "0,5", "--out", out)
+    error = refused(capsys, "sample", world, "--image", image, "--actions", "0,5", "--out", out)
     assert "action 5 is out of range: this world has 5 actions, 0 to 4" in error
     assert not out.exists()
 
 
-def test_port_in_use(world: Path):
+def test_port_in_use(world: Path, capsys: pytest.CaptureFixture):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} is in use" in refusal("play", world, "--no-browser", "--port", port)
+        assert f"port {port} is in use" in refused(capsys, "play", world, "--no-browser", "--port", port)
 
 
-def test_existing_folder_is_not_overwritten(tmp_path: Path):
+def test_existing_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture):
     existing = tmp_path / "data"
     existing.mkdir()
     (existing / "mine.txt").write_text("precious")
     (tmp_path / "a.mp4").write_text("")
-    refusal("data", "import", tmp_path / "a.mp4", "--out", existing)
+    refused(capsys, "data", "import", tmp_path / "a.mp4", "--out", existing)
     assert (existing / "mine.txt").read_text() == "precious"
 
 
