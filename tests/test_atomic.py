@@ -1,5 +1,6 @@
 """Atomic writes, and checks of output paths before the work."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_devices_are_not_replaced_by_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pipe is not a regular file"), atomic_write(tmp_path / "pipe"):
         pass
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.ENOSPC, r"\(no space left on device\): free some space"), (errno.EIO, r"error\)$")]
+)
+def test_write_error_names_the_file(tmp_path: Path, code: int, message: str) -> None:
+    error = rf"cannot write {tmp_path / 'a.json'} .*{message}"
+    with pytest.raises(UserError, match=error), atomic_write(tmp_path / "a.json"):
+        raise OSError(code, os.strerror(code))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

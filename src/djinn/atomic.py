@@ -55,7 +55,8 @@ def atomic_write(path: Path) -> Generator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {_reason(error)}") from error
+        remedy = ": free some space and run the same command again" if is_full(error) else ""
+        raise UserError(f"cannot write {path} ({_reason(error)}){remedy}") from error
 
 
 def check_writable_file(path: str | Path) -> Path:

@@ -100,7 +100,7 @@ def test_invalid_file_of_the_user_is_refused_by_name(user_file, text, message):
 
 def test_unwritable_data_folder_is_reported_with_the_reason(user_file):
     user_file.parent.parent.parent.write_text("a file in place of the folder")
-    with pytest.raises(UserError, match=r"cannot write .*actions\.yaml: not a directory"):
+    with pytest.raises(UserError, match=r"cannot write .*actions\.yaml \(not a directory\)"):
         save_actions(COINRUN, [action.renamed("x") for action in read_actions(COINRUN, 8)])
 
 
