@@ -19,22 +19,22 @@ pytest_plugins = ["scripted_world"]
 
 @pytest.fixture(autouse=True)
 def unchecked(request, monkeypatch):
-    """Switches the checks of `typecheck` off in tests that are marked `unchecked`."""
+    """Disable the checks of `typecheck` in tests marked `unchecked`."""
     if request.node.get_closest_marker("unchecked"):
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True)
 def user_data_dir(tmp_path, monkeypatch):
-    """Use an empty data folder, so that names given on this machine do not change a test's result."""
+    """Use an empty data folder, so that results do not depend on names saved on this machine."""
     monkeypatch.setenv("DJINN_DATA_DIR", str(tmp_path / ".djinn-data"))
 
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., WorldConfig]:
-    """Makes very small worlds: frames of 12x10 pixels in 3x3 tokens (so that the last column is padded), 4 frames.
+    """Return a factory of very small configs: 4 frames of 12x10 pixels, 3x3 tokens with padding.
 
-    Settings without a place of their own are those of the latent action model.
+    Further keyword arguments are those of the latent action model.
     """
 
     def make(
@@ -57,7 +57,7 @@ def make_config() -> Callable[..., WorldConfig]:
 
 @pytest.fixture(scope="session")
 def make_world(make_config):
-    """Makes very small untrained worlds in evaluation mode; takes the settings of `make_config`."""
+    """Return a factory of very small untrained worlds; arguments as of `make_config`."""
     from djinn.models.world import build
 
     def make(*, seed=0, **settings):

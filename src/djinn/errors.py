@@ -1,8 +1,9 @@
-"""The one exception for what a user got wrong."""
+"""Exception for mistakes of the user."""
 
 
 class UserError(ValueError):
-    """A mistake of the user: its message names the thing and the remedy in one sentence.
+    """A mistake of the user, with a message of one sentence on what is wrong and the remedy.
 
-    The command line prints the message without a traceback and exits with 2; the play server shows it on the page.
+    The command line prints the message without a traceback and exits with status 2. The play server
+    shows it on the page.
     """

@@ -59,7 +59,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
         size: Height and width to crop and resize it to; None keeps its size.
 
     Raises:
-        UserError: The file does not exist or cannot be read, or is not an image (see `decode_image`).
+        UserError: The file does not exist or cannot be read, or is not an image (`decode_image`).
     """
     try:
         data = path.read_bytes()
@@ -74,7 +74,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation, composite transparent parts over white and convert to 8-bit RGB."""
+    """Apply the EXIF orientation, composite transparency over white, and convert to 8-bit RGB."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits per channel, scaled to 8
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Memory of the process on Linux."""
+"""Memory allocation of the process on Linux."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep what is freed for the next tensor, instead of giving it back to the system.
+    """Configure the C library to reuse freed memory instead of returning it to the system.
 
-    By default glibc maps every large tensor anew and the system clears each of its pages at the first touch; training on
-    a CPU spends an eighth of its time so. Peak memory stays the same; it is given back when the process ends.
+    By default glibc maps each large tensor separately, and the kernel clears every page at its
+    first use, which takes an eighth of the time of training on a CPU. Peak memory is unchanged.
 
     Returns:
-        Whether it could be done: False without glibc.
+        Whether it succeeded; False without glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""A later pixel, token or action changes nothing before it, in all three models; and what must act, does."""
+"""Outputs of all three models depend on current and past inputs only, and on all of these."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ T = 5
 
 
 def changed(before, after):
-    """Frames, of `(b, t, ...)`, in which anything differs."""
+    """Return for each frame of `(b, t, ...)` whether any value differs."""
     return ((before - after).abs().flatten(2).amax(2) > 1e-6).any(0).tolist()
 
 
@@ -17,7 +17,7 @@ def video():
 
 
 @pytest.mark.parametrize("time_every", [1, 2])
-def test_tokenizer_encoder(make_world, video, time_every):
+def test_tokenizer_encoder_is_causal(make_world, video, time_every):
     tokenizer = make_world(time_every=time_every).tokenizer
     with torch.no_grad():
         vectors, tokens = tokenizer.latents(video), tokenizer.encode(video)
@@ -28,7 +28,7 @@ def test_tokenizer_encoder(make_world, video, time_every):
             assert torch.equal(tokenizer.encode(other)[:, :t], tokens[:, :t])
 
 
-def test_tokenizer_decoder(make_world):
+def test_tokenizer_decoder_is_causal(make_world):
     tokenizer = make_world().tokenizer
     tokens = torch.randint(16, (2, T, 9))
     with torch.no_grad():
@@ -49,8 +49,7 @@ def test_tokenizer_reconstruction_has_no_gradient_from_later_frames(make_world, 
 
 
 @pytest.mark.parametrize("frame_diff_input", [False, True])
-def test_latent_action_encoder(make_world, video, frame_diff_input):
-    """Action i is known from frames 0..i+1."""
+def test_latent_action_depends_on_frames_up_to_the_one_it_leads_to(make_world, video, frame_diff_input):
     model = make_world(frame_diff_input=frame_diff_input).latent_action
     video.requires_grad_()
     for i in range(T - 1):
@@ -60,7 +59,7 @@ def test_latent_action_encoder(make_world, video, frame_diff_input):
 
 
 @pytest.mark.parametrize(("residual", "warp"), [(False, False), (True, False), (True, True)])
-def test_latent_action_decoder_never_sees_what_it_predicts(make_world, video, residual, warp):
+def test_latent_action_decoder_does_not_depend_on_the_predicted_frame(make_world, video, residual, warp):
     model = make_world(residual=residual, warp=warp).latent_action
     if warp:
         torch.nn.init.normal_(model.to_flow.to_pixels.weight)
@@ -72,7 +71,7 @@ def test_latent_action_decoder_never_sees_what_it_predicts(make_world, video, re
         assert seen.tolist() == [True] * (i + 1) + [False] * (T - 1 - i)
 
 
-def test_latent_action_decoder_obeys_the_action_of_its_transition(make_world, video):
+def test_latent_action_decoder_depends_on_past_and_current_actions(make_world, video):
     model = make_world().latent_action
     actions = torch.zeros(2, T - 1, dtype=torch.int64)
     with torch.no_grad():
@@ -83,7 +82,7 @@ def test_latent_action_decoder_obeys_the_action_of_its_transition(make_world, vi
             assert changed(prediction, model.predict(video, other)) == [False] * i + [True] * (T - 1 - i)
 
 
-def test_latent_action_shapes_and_range(make_world, video):
+def test_latent_action_outputs_have_the_right_shape_and_range(make_world, video):
     model = make_world().latent_action
     out = model(video)
     assert out.prediction.shape == (2, T - 1, 12, 10, 3)
@@ -96,7 +95,7 @@ def test_latent_action_shapes_and_range(make_world, video):
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
 @pytest.mark.parametrize("time_every", [1, 2])
-def test_dynamics(make_world, action, time_every):
+def test_dynamics_model_is_causal(make_world, action, time_every):
     model = make_world(action=action, time_every=time_every).dynamics
     tokens, masked, actions = torch.randint(16, (2, T, 9)), torch.rand(2, T, 9) < 0.5, torch.randn(2, T - 1, 4)
     with torch.no_grad():
@@ -115,6 +114,6 @@ def test_dynamics(make_world, action, time_every):
             assert changed(known, model(tokens, hidden, actions)) == from_t
             assert not any(changed(model(tokens, hidden, actions), model(other, hidden, actions)))
             if t > 0:  # action t - 1 is the one that leads to frame t
-                acted = actions.clone()
-                acted[:, t - 1] += 1
-                assert changed(logits, model(tokens, masked, acted)) == from_t
+                other_actions = actions.clone()
+                other_actions[:, t - 1] += 1
+                assert changed(logits, model(tokens, masked, other_actions)) == from_t

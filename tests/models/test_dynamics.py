@@ -12,25 +12,25 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_paper_mask_hides_half_to_all_of_every_frame_but_the_first():
+def test_paper_mask_has_one_rate_per_clip_and_keeps_the_first_frame():
     mask = paper_mask(torch.Size((4_000, 3, 64)), generator(), torch.device("cpu"))
     assert not mask[:, 0].any()
     rate = mask[:, 1:].float().mean((1, 2))
     assert rate.mean().item() == pytest.approx(0.75, abs=0.01)
     assert rate.min() > 0.3
-    assert 0.1 < rate.std() < 0.2  # one rate a sample: 0.144 from U(0.5, 1), 0.04 more from the draw
+    assert 0.1 < rate.std() < 0.2  # one rate per clip: std 0.144 of U(0.5, 1), and sampling noise
     between_frames = (mask[:, 1].float().mean(1) - mask[:, 2].float().mean(1)).std()
     assert between_frames < 0.1
 
 
-def test_frame_mask_has_a_rate_for_each_frame():
+def test_frame_mask_has_one_rate_per_frame():
     mask = frame_mask((4_000, 3, 64), generator(), torch.device("cpu"))
     rate = mask.float().mean(2)
     assert rate.mean().item() == pytest.approx(2 / torch.pi, abs=0.01)
     assert abs(torch.corrcoef(rate.T)[0, 1]) < 0.05
 
 
-def test_corruption_is_light_and_optional():
+def test_token_noise_has_the_configured_rate():
     tokens = torch.zeros(4_000, 2, 64, dtype=torch.int64)
     cpu = torch.device("cpu")
     assert add_token_noise(tokens, draw_token_noise(tokens.shape, 0.0, 16, None, cpu)) is tokens
@@ -42,12 +42,12 @@ def test_corruption_is_light_and_optional():
 
 @pytest.mark.parametrize("masking", ["paper", "clean_past", "per_frame"])
 @pytest.mark.parametrize("action", ["add", "prepend"])
-def test_loss_is_seeded_and_trains_every_weight(make_world, masking, action):
+def test_loss_is_reproducible_and_every_parameter_has_a_gradient(make_world, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4, requires_grad=True)
     loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
-    again, _ = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
-    assert torch.equal(loss, again)
+    repeated, _ = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
+    assert torch.equal(loss, repeated)
     assert not torch.equal(loss, model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(4)))[0])
     assert 0 < logs["accuracy"] < 1
     loss.backward()
@@ -55,21 +55,20 @@ def test_loss_is_seeded_and_trains_every_weight(make_world, masking, action):
 
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
-def test_loss_is_that_of_the_hidden_tokens(make_world, action):
-    """Known tokens cost nothing, however wrongly the model would predict them; the first frame costs nothing either."""
+def test_loss_is_the_mean_cross_entropy_of_masked_tokens(make_world, action):
     model = make_world(masking="paper", action=action).dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
     loss, logs = model.loss(tokens, actions, model.draw_masks(tokens.shape, generator(3)))
     masked = paper_mask(tokens.shape, generator(3), tokens.device)
-    likely = model(tokens, masked, actions).log_softmax(-1)
-    expected = -likely.gather(-1, tokens[..., None]).squeeze(-1)[masked].mean()
+    log_probs = model(tokens, masked, actions).log_softmax(-1)
+    expected = -log_probs.gather(-1, tokens[..., None]).squeeze(-1)[masked].mean()
     torch.testing.assert_close(loss, expected)
-    assert logs["accuracy"] == (likely.argmax(-1) == tokens)[masked].float().mean()
+    assert logs["accuracy"] == (log_probs.argmax(-1) == tokens)[masked].float().mean()
 
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
-def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
-    """Each masked frame's logits are those it would have at the end of its clean past."""
+def test_clean_past_logits_equal_those_of_separate_passes(make_world, action):
+    """Each masked frame's logits equal those after its clean past, as in play."""
     model = make_world(masking="clean_past", token_noise=0.0, action=action, frames=6).dynamics
     tokens, actions = torch.randint(16, (2, 6, 9)), torch.randn(2, 5, 4)
     with torch.no_grad():
@@ -77,16 +76,15 @@ def test_clean_past_trains_on_exactly_what_play_meets(make_world, action):
         logits = model.to_logits(model.transformer(x, times=times, mask=mask)[:, 5:, model.num_prefix_tokens :])
         assert not masked[:, :5].any() and masked[:, 5:].any()
         assert torch.equal(truth[:, 5:], tokens[:, 1:])
-        alone = torch.empty(2, 5, 9, model.num_codes)
+        expected = torch.empty(2, 5, 9, model.num_codes)
         for i in range(1, 6):
             hidden = torch.zeros(2, i + 1, 9, dtype=torch.bool)
             hidden[:, i] = masked[:, 4 + i]
-            alone[:, i - 1] = model(tokens[:, : i + 1], hidden, actions[:, :i])[:, i]
-        torch.testing.assert_close(logits, alone, atol=1e-5, rtol=1e-5)
+            expected[:, i - 1] = model(tokens[:, : i + 1], hidden, actions[:, :i])[:, i]
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
-    """By hand: cross-entropy averaged over what the mask hides."""
+def test_paper_loss_equals_cross_entropy_over_the_mask(make_world):
     model = make_world(masking="paper").dynamics
     tokens, actions = torch.randint(16, (2, 4, 9)), torch.randn(2, 3, 4)
     with torch.no_grad():
@@ -100,7 +98,7 @@ def test_paper_loss_counts_masked_tokens_of_later_frames_only(make_world):
 
 @pytest.mark.parametrize(("action", "time_every"), MODES)
 def test_cached_dynamics_equals_uncached(make_world, action, time_every):
-    """As a session plays: a prompt, then for each frame several masked passes, the first with the finished frame."""
+    """As in a session: a prompt, then masked passes, the first with the finished frame."""
     model = make_world(action=action, time_every=time_every, frames=6).dynamics
     tokens, action_emb = torch.randint(16, (2, 6, 9)), torch.randn(2, 6, 4)
     masked = torch.rand(2, 6, 9) < 0.5
@@ -119,8 +117,8 @@ def test_cached_dynamics_equals_uncached(make_world, action, time_every):
             hidden[:, t] = ~masked[:, t]
             expected = model(tokens[:, : t + 1], hidden, action_emb[:, 1 : t + 1])[:, t]
             inputs = tokens[:, t : t + 1], hidden[:, t:], action_emb[:, t : t + 1]
-            again = model(*inputs, cache=cache, first=t)
-            torch.testing.assert_close(again[:, 0], expected, atol=1e-4, rtol=1e-4)
+            repeated = model(*inputs, cache=cache, first=t)
+            torch.testing.assert_close(repeated[:, 0], expected, atol=1e-4, rtol=1e-4)
             some = torch.tensor([8, 2, 0, 9 + 4, 9 + 5, 9 + 1])
             part = model(*inputs, cache=cache, first=t, query_positions=some)
             torch.testing.assert_close(part, expected.flatten(0, 1)[some], atol=1e-4, rtol=1e-4)
@@ -140,7 +138,7 @@ def test_query_positions_select_logits(make_world, action, time_every):
 
 @pytest.mark.parametrize("action", ["add", "prepend"])
 def test_cached_dynamics_past_the_window(make_world, action):
-    """Three times round the ring, each frame's logits are those of a whole pass in which it attends to 4 frames."""
+    """Logits equal those of an uncached pass in which each frame attends to the last 4 frames."""
     model = make_world(action=action, frames=4).dynamics
     tokens, action_emb = torch.randint(16, (2, 14, 9)), torch.randn(2, 14, 4)
     time = torch.arange(14)
@@ -170,7 +168,7 @@ def test_cached_decoder_equals_uncached(make_world, time_every):
 
 @pytest.mark.parametrize("masking", ["paper", "clean_past", "per_frame"])
 @pytest.mark.parametrize("action", ["add", "prepend"])
-def test_loss_is_the_same_in_threads(make_world, monkeypatch, masking, action):
+def test_loss_and_gradients_are_equal_in_threads(make_world, monkeypatch, masking, action):
     model = make_world(masking=masking, action=action).dynamics
     tokens, actions = torch.randint(16, (3, 4, 9)), torch.randn(3, 3, 4, requires_grad=True)
     monkeypatch.setattr("djinn.nn.cpu_parallel.MIN_ELEMENTS", 1)

@@ -1,4 +1,4 @@
-"""The latent action model that reads tokens: what sees what, its loss, and that it finds what moves the tokens."""
+"""Latent action model with token input: causality, loss, and training on a toy problem."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ T = 5
 
 @pytest.fixture(scope="module")
 def make(make_config):
-    """Worlds of 12x10 pixels in 6x5 tokens, which the latent action model sees in patches of 2x2 (the last are padded)."""
+    """Return a factory of worlds with 12x10 pixels, 6x5 tokens, and patches of 2x2 tokens."""
 
     def make(*, seed=0, patch=4, input="tokens", **settings) -> World:
         config = make_config(**settings)
@@ -42,7 +42,7 @@ def video():
 
 
 def changed(before, after):
-    """Frames, of `(b, t, ...)`, in which anything differs."""
+    """Return for each frame of `(b, t, ...)` whether any value differs."""
     return ((before - after).abs().flatten(2).amax(2) > 1e-6).any(0).tolist()
 
 
@@ -55,19 +55,19 @@ def with_other_tokens(tokens, t):
 @pytest.mark.parametrize("patch", [2, 4, 6])
 @pytest.mark.parametrize("frame_diff_input", [False, True])
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
-def test_an_action_is_known_from_the_frames_up_to_where_it_leads(make, tokens, patch, frame_diff_input, kind):
+def test_action_depends_on_frames_up_to_the_one_it_leads_to(make, tokens, patch, frame_diff_input, kind):
     model = make(patch=patch, frame_diff_input=frame_diff_input, kind=kind).latent_action
-    seen = []
-    model.to_code.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    latents = []
+    model.to_code.register_forward_hook(lambda module, inputs, output: latents.append(output))
     with torch.no_grad():
         model.encode(tokens)
         for t in range(T):  # action i leads from frame i to frame i + 1
             model.encode(with_other_tokens(tokens, t))
-            assert changed(seen[0], seen[-1]) == [i + 1 >= t for i in range(T - 1)]
+            assert changed(latents[0], latents[-1]) == [i + 1 >= t for i in range(T - 1)]
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_the_decoder_never_sees_what_it_predicts(make, tokens, residual):
+def test_decoder_does_not_depend_on_the_predicted_frame(make, tokens, residual):
     model = make(residual=residual).latent_action
     actions = torch.zeros(2, T - 1, dtype=torch.int64)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_the_decoder_never_sees_what_it_predicts(make, tokens, residual):
             ]
 
 
-def test_the_decoder_obeys_the_action_of_its_transition(make, tokens):
+def test_decoder_depends_on_past_and_current_actions(make, tokens):
     model = make().latent_action
     actions = torch.zeros(2, T - 1, dtype=torch.int64)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_the_decoder_obeys_the_action_of_its_transition(make, tokens):
             assert changed(logits, model.predict(tokens, other)) == [i >= t for i in range(T - 1)]
 
 
-def test_all_of_it_comes_in_one_pass(make, tokens):
+def test_forward_equals_infer_and_predict(make, tokens):
     model = make().latent_action
     out = model(tokens)
     indices, vectors = model.infer(tokens)
@@ -99,19 +99,19 @@ def test_all_of_it_comes_in_one_pass(make, tokens):
     torch.testing.assert_close(out.prediction, model.predict(tokens, indices))
 
 
-def test_a_patch_is_the_codes_of_its_tokens(make):
-    """Row 2, column 3 of the tokens, counted from 0, lies in row 1, column 1 of the patches and nowhere else."""
+def test_token_changes_only_its_own_patch(make):
+    """Token (2, 3) is in patch (1, 1)."""
     model = make().latent_action
     one, other = torch.zeros(2, 1, 1, 6, 5, dtype=torch.int64)
     other[0, 0, 2, 3] = 7
     with torch.no_grad():
-        patches = [model.encoder_patches(model._picture(clip.flatten(2))) for clip in (one, other)]
+        patches = [model.encoder_patches(model._image(clip.flatten(2))) for clip in (one, other)]
     differ = (patches[0] - patches[1]).abs().amax(-1).view(3, 3) > 0
     assert differ.nonzero().tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
-def test_codes_are_brought_to_one_scale(make, kind):
+def test_token_codebook_is_standardized(make, kind):
     world = make(kind=kind)
     model, quantizer = world.latent_action, world.tokenizer.quantizer
     assert model.token_codes.mean(0).tolist() == pytest.approx([0.5] * model.token_codes.shape[1], abs=1e-5)
@@ -121,33 +121,35 @@ def test_codes_are_brought_to_one_scale(make, kind):
         quantizer.codebook.mul_(0.001).add_(40)
         model.set_token_codebook(world.tokenizer)
         torch.testing.assert_close(model.token_codes, before, atol=0.02, rtol=0)
-        quantizer.codebook[3] += 1  # an order of magnitude apart from all others
+        quantizer.codebook[3] += 1  # far from all other codes
         model.set_token_codebook(world.tokenizer)
         assert model.token_codes[3].min() > 1
 
 
-def test_even_odds_that_a_token_stays(make, tokens):
-    """A decoder that has nothing to say predicts the last frame's tokens at 1/2 with `residual`, and all alike without."""
-    for residual, chance in ((True, 1 / 2), (False, 1 / 16)):
+def test_residual_gives_the_last_token_even_odds(make, tokens):
+    """With zero output, the last token has probability 1/2, or 1/16 without `residual`."""
+    for residual, probability in ((True, 1 / 2), (False, 1 / 16)):
         model = make(residual=residual).latent_action
         torch.nn.init.zeros_(model.from_patches.to_pixels.weight)
         logits = model.predict(tokens, torch.zeros(2, T - 1, dtype=torch.int64))
         stays = logits.softmax(-1).gather(3, tokens[:, :-1, :, None])
-        torch.testing.assert_close(stays, torch.full_like(stays, chance))
+        torch.testing.assert_close(stays, torch.full_like(stays, probability))
         still = tokens[:, :1].expand(-1, T, -1)
-        assert model.error(logits[:, :1], still[:, :2]).item() == pytest.approx(-math.log(chance), rel=1e-5)
+        assert model.error(logits[:, :1], still[:, :2]).item() == pytest.approx(-math.log(probability), rel=1e-5)
 
 
-def test_what_the_decoder_learns_by(make, tokens, video):
+def test_error_is_cross_entropy_of_tokens_or_squared_error_of_pixels(make, tokens, video):
     logits = torch.randn(2, T - 1, 30, 16)
     nats = -logits.log_softmax(-1).gather(3, tokens[:, 1:, :, None]).mean()
     assert make().latent_action.error(logits, tokens).item() == pytest.approx(nats.item(), rel=1e-5)
     pixels = make(input="pixels").latent_action
-    real, made = torch.rand(2, 4, 12, 10, 3), torch.rand(2, 3, 12, 10, 3)
-    assert pixels.error(made, real).item() == pytest.approx((made - real[:, 1:]).square().mean().item(), rel=1e-5)
+    clip, prediction = torch.rand(2, 4, 12, 10, 3), torch.rand(2, 3, 12, 10, 3)
+    assert pixels.error(prediction, clip).item() == pytest.approx(
+        (prediction - clip[:, 1:]).square().mean().item(), rel=1e-5
+    )
 
 
-def test_the_tokenizer_learns_nothing_from_it(make, video):
+def test_tokenizer_has_no_gradient_from_the_latent_action_model(make, video):
     world = make(kind="gradient").train()
     clip = world.tokenizer.encode(video.float() / 255)
     out = world.latent_action(clip)
@@ -157,7 +159,7 @@ def test_the_tokenizer_learns_nothing_from_it(make, video):
 
 
 @pytest.mark.parametrize("input", ["pixels", "tokens"])
-def test_a_world_infers_and_predicts_from_videos(make, video, input):
+def test_world_infers_actions_and_predicts_frames(make, video, input):
     world = make(input=input)
     model = world.latent_action
     clip = world.encode(video) if input == "tokens" else video.float() / 255
@@ -167,13 +169,13 @@ def test_a_world_infers_and_predicts_from_videos(make, video, input):
     assert frames.shape == (2, 3, 12, 10, 3) and frames.min() >= 0 and frames.max() <= 1
     with torch.no_grad():
         prediction = model.predict(clip, actions)
-        for i in range(3):  # each after the real frames before it
+        for i in range(3):  # each after the true frames before it
             if input == "tokens":
                 after = torch.cat([clip[:, : i + 1], prediction.argmax(-1)[:, i : i + 1]], 1)
                 torch.testing.assert_close(frames[:, i], world.tokenizer.decode(after)[:, -1], atol=1e-4, rtol=0)
             else:
                 torch.testing.assert_close(frames[:, i], prediction[:, i])
-    session = Session(world, video[:1])  # whose prompt's actions are inferred
+    session = Session(world, video[:1])  # infers the actions of its prompt
     assert session.step(1).shape == (1, 12, 10, 3)
     world.latent_action = None
     for refused in (lambda: world.infer_actions(video), lambda: world.predict_next(video, actions)):
@@ -182,7 +184,7 @@ def test_a_world_infers_and_predicts_from_videos(make, video, input):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_a_rim_is_neither_predicted_nor_learned(make, video, residual):
+def test_ignored_border_is_copied_and_not_in_the_loss(make, video, residual):
     model = make(input="pixels", residual=residual, ignored_border=2).train().latent_action
     clip = video.float() / 255
     out = model(clip)
@@ -198,38 +200,37 @@ def test_a_rim_is_neither_predicted_nor_learned(make, video, residual):
     torch.testing.assert_close(model.error(out.prediction, other), expected)
 
 
-def test_a_rim_that_makes_no_sense_is_refused(make_config):
+def test_invalid_ignored_border_is_refused(make_config):
     config = make_config()
-    for wrong, complaint in (
+    for invalid, message in (
         ({"ignored_border": -1}, "0 or more"),
         ({"ignored_border": 1, "input": "tokens"}, "set ignored_border to 0"),
     ):
-        with pytest.raises(UserError, match=complaint):
-            dataclasses.replace(config.latent_action, **wrong)
+        with pytest.raises(UserError, match=message):
+            dataclasses.replace(config.latent_action, **invalid)
     with pytest.raises(UserError, match="covers all of frames of 10x12: set it below 5"):
         dataclasses.replace(config, latent_action=dataclasses.replace(config.latent_action, ignored_border=5))
 
 
-def test_a_warp_moves_the_last_frame_and_starts_at_rest(make, video):
-    """At first only the change is there; a flow to the right for all pixels then takes them from the right."""
-    still, moving = (make(input="pixels", residual=True, warp=warp).latent_action for warp in (False, True))
-    moving.load_state_dict(still.state_dict(), strict=False)
+def test_warp_displaces_the_last_frame_and_starts_without_motion(make, video):
+    static, moving = (make(input="pixels", residual=True, warp=warp).latent_action for warp in (False, True))
+    moving.load_state_dict(static.state_dict(), strict=False)
     clip, actions = video.float() / 255, torch.randint(5, (2, 3))
     with torch.no_grad():
-        torch.testing.assert_close(moving.predict(clip, actions), still.predict(clip, actions), atol=1e-5, rtol=0)
+        torch.testing.assert_close(moving.predict(clip, actions), static.predict(clip, actions), atol=1e-5, rtol=0)
         moving.to_flow.to_pixels.bias[0::2] = 3.0
         moving.from_patches.to_pixels.weight.zero_()
-        moved = moving.predict(clip, actions)
-    torch.testing.assert_close(moved[..., :-3, :], clip[:, :-1, :, 3:].clamp(0.02, 0.98), atol=1e-4, rtol=0)
+        warped = moving.predict(clip, actions)
+    torch.testing.assert_close(warped[..., :-3, :], clip[:, :-1, :, 3:].clamp(0.02, 0.98), atol=1e-4, rtol=0)
 
 
-def test_a_warp_of_what_is_no_picture_is_refused(make_config):
-    for wrong in ({"residual": False}, {"residual": True, "input": "tokens"}):
+def test_warp_is_refused_without_residual_or_pixels(make_config):
+    for invalid in ({"residual": False}, {"residual": True, "input": "tokens"}):
         with pytest.raises(UserError, match="needs residual true and input 'pixels'"):
-            make_config(warp=True, **wrong)
+            make_config(warp=True, **invalid)
 
 
-def test_a_world_is_saved_and_loaded(make, video, tmp_path):
+def test_world_round_trips_through_its_folder(make, video, tmp_path):
     world = make(frame_diff_input=True, residual=True)
     world.save_pretrained(tmp_path / "world", dtype="fp32")
     loaded = World.from_pretrained(tmp_path / "world", "cpu")
@@ -240,21 +241,21 @@ def test_a_world_is_saved_and_loaded(make, video, tmp_path):
     )
 
 
-def test_patches_that_cut_through_tokens_are_refused(make_config):
+def test_patch_that_is_no_multiple_of_the_tokenizer_patch_is_refused(make_config):
     config = make_config()
     for patch in (2, 6):
-        wrong = dataclasses.replace(config.latent_action, input="tokens", patch=patch)
+        invalid = dataclasses.replace(config.latent_action, input="tokens", patch=patch)
         with pytest.raises(
             UserError, match=f"multiple of the tokenizer's, 4, but got {patch}: set latent_action patch"
         ):
-            dataclasses.replace(config, latent_action=wrong)
-        dataclasses.replace(config, latent_action=dataclasses.replace(wrong, input="pixels"))
+            dataclasses.replace(config, latent_action=invalid)
+        dataclasses.replace(config, latent_action=dataclasses.replace(invalid, input="pixels"))
     with pytest.raises(UserError, match="latent_action patch must be at least 1"):
         LatentActionConfig(patch=0)
 
 
-def test_what_the_past_cannot_tell_goes_through_the_action(make):
-    """Frames are all of one token or all of another, at random: nothing but the action can say which comes next."""
+def test_actions_carry_what_cannot_be_predicted_from_the_past(make):
+    """All tokens of a frame are equal to one of two codes, drawn independently for each frame."""
     model = make().train().latent_action
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     draw = torch.Generator().manual_seed(0)
@@ -272,7 +273,7 @@ def test_what_the_past_cannot_tell_goes_through_the_action(make):
     tokens = clips()
     with torch.no_grad():
         out = model(tokens)
-        assert model.error(out.prediction, tokens) < 0.1  # guessing well would be log 2
+        assert model.error(out.prediction, tokens) < 0.1  # log 2 without information
         shuffled = model.predict(tokens, out.actions.roll(1, 0))
         assert model.error(shuffled, tokens) > 0.5
         sides = [set(out.actions[tokens[:, 1:, 0] == token].tolist()) for token in (3, 11)]

@@ -1,4 +1,4 @@
-"""The tokenizers of Table 3: what a frame's tokens depend on, cached decoding, playing, and worlds on disk."""
+"""Tokenizers of the paper's Table 3: causality, cached decoding, play, saving and loading."""
 
 import dataclasses
 
@@ -34,36 +34,36 @@ def clip(frames=T, batch=2):
 
 
 def changed(before, after):
-    """Frames, of `(b, t, ...)`, in which anything differs."""
+    """Return for each frame of `(b, t, ...)` whether any value differs."""
     return ((before - after).abs().flatten(2).amax(2) > 1e-6).any(0).tolist()
 
 
-def reached(kind, t):
-    """Frames that may depend on frame t."""
+def dependent(kind, t):
+    """Return for each frame whether it depends on frame t."""
     return [i == t if kind == "vit" else i >= t for i in range(T)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_later_pixel_changes_no_earlier_token(make, kind):
+def test_encoder_is_causal(make, kind):
     tokenizer, video = make(kind).tokenizer, clip()
     with torch.no_grad():
         vectors, tokens = tokenizer.latents(video), tokenizer.encode(video)
         for t in range(T):
             other = video.clone()
             other[:, t] = 1 - other[:, t]
-            assert changed(vectors, tokenizer.latents(other)) == reached(kind, t)
+            assert changed(vectors, tokenizer.latents(other)) == dependent(kind, t)
             assert torch.equal(tokenizer.encode(other)[:, :t], tokens[:, :t])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_later_token_changes_no_earlier_pixel(make, kind):
+def test_decoder_is_causal(make, kind):
     tokenizer, tokens = make(kind).tokenizer, torch.randint(16, (2, T, 9))
     with torch.no_grad():
         pixels = tokenizer.decode(tokens)
         for t in range(T):
             other = tokens.clone()
             other[:, t] = (other[:, t] + 1) % 16
-            assert changed(pixels, tokenizer.decode(other)) == reached(kind, t)
+            assert changed(pixels, tokenizer.decode(other)) == dependent(kind, t)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,18 +77,18 @@ def test_reconstruction_has_no_gradient_from_later_frames(make, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", [1, 3])
-def test_frames_decoded_one_by_one_are_those_of_a_whole_clip(make, kind, prompt):
+def test_cached_decoding_equals_uncached(make, kind, prompt):
     tokenizer, tokens = make(kind, frames=T).tokenizer, torch.randint(16, (2, T, 9))
     cache = KVCache(T)
     with torch.no_grad():
-        made = [tokenizer.decode(tokens[:, :prompt], cache, 0)]
-        made += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(prompt, T)]
-        torch.testing.assert_close(torch.cat(made, 1), tokenizer.decode(tokens), atol=1e-4, rtol=0)
+        parts = [tokenizer.decode(tokens[:, :prompt], cache, 0)]
+        parts += [tokenizer.decode(tokens[:, t : t + 1], cache, t) for t in range(prompt, T)]
+        torch.testing.assert_close(torch.cat(parts, 1), tokenizer.decode(tokens), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_past_the_window_decoding_sees_the_window_only(make, kind):
-    """With one block, whose keys carry nothing of other frames."""
+def test_one_cached_block_decodes_from_the_window_only(make, kind):
+    """Keys of the first block depend on one frame only."""
     tokenizer, tokens, cache = make(kind, blocks=1).tokenizer, torch.randint(16, (1, 11, 9)), KVCache(4)
     with torch.no_grad():
         for t in range(11):
@@ -98,7 +98,7 @@ def test_past_the_window_decoding_sees_the_window_only(make, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_learns(make, kind):
+def test_every_parameter_has_a_gradient(make, kind):
     tokenizer, video = make(kind).tokenizer.train(), clip()
     out = tokenizer(video)
     ((out.reconstruction - video).square().mean() + out.loss).backward()
@@ -110,7 +110,7 @@ def prompt(batch=1, frames=1):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_session_plays_what_a_whole_recomputation_gives(make, kind):
+def test_session_frames_equal_an_uncached_computation(make, kind):
     world = make(kind, frames=7)
     session = Session(world, prompt(2, 2), seed=4, prompt_actions=[3])
     actions = [0, 1, 4, 2, 2]
@@ -134,7 +134,7 @@ def test_a_session_plays_what_a_whole_recomputation_gives(make, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_undo_fork_and_a_window_that_slides(make, kind):
+def test_undo_and_fork_past_the_window(make, kind):
     session = Session(make(kind, frames=4), prompt(), seed=3)
     for _ in range(9):
         session.step(1)
@@ -146,7 +146,7 @@ def test_undo_fork_and_a_window_that_slides(make, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_world_of_each_kind_is_saved_and_loaded(make, kind, tmp_path):
+def test_world_round_trips_through_its_folder(make, kind, tmp_path):
     world = make(kind)
     world.save_pretrained(tmp_path / "world", dtype="fp32")
     loaded = World.from_pretrained(tmp_path / "world", "cpu")
@@ -162,6 +162,6 @@ def test_a_world_of_each_kind_is_saved_and_loaded(make, kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["vit", "c-vivit"])
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_options_that_a_kind_lacks_are_refused(kind, part):
+def test_time_every_is_refused_without_temporal_attention(kind, part):
     with pytest.raises(UserError, match=f"tokenizer {part} time_every is 2, but kind '{kind}'"):
         TokenizerConfig(kind=kind, **{part: TransformerConfig(time_every=2)})

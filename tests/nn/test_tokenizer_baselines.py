@@ -53,7 +53,7 @@ def test_cached_equals_uncached(kind, chunks, x):
 
 
 def test_one_cached_block_equals_an_uncached_pass_over_the_window():
-    """Keys of the first block depend on one frame only, so nothing of older frames remains in the ring."""
+    """Keys of the first block depend on one frame only, so older frames have no effect."""
     model, cache = make(FullSpaceTimeTransformer, blocks=1), KVCache(3)
     x = torch.randn(1, 11, N, 16)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The paper's three models, and the world that they make together."""
+"""The three models of the paper, and the world that combines them."""
 
 from djinn.models.dynamics import DynamicsModel
 from djinn.models.latent_action import LatentActionModel, LatentActionOutput

@@ -1,7 +1,8 @@
 """Names and keys of latent actions, stored in `actions.yaml`.
 
-A world folder has one `actions.yaml`. The package is read-only, so changes to the actions of a shipped world are
-stored in the user's data folder and override the entries of the package when the world is loaded.
+A world folder has one `actions.yaml`. The package is read-only, so changes to the actions of a
+shipped world are stored in the user's data folder and override the entries of the package when the
+world is loaded.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ActionName:
-    """Name and keys of one latent action. The proposal is kept, so that changes by a user can be recognised."""
+    """Name and keys of one latent action, and the proposal for it if there was one."""
 
     code: int
     name: str
@@ -53,7 +54,7 @@ class ActionName:
 
     @property
     def own(self) -> bool:
-        """Whether a user chose the name or the keys: they are neither the default nor the proposal."""
+        """Whether a user chose name or keys: they are neither the default nor the proposal."""
         current = (self.name, self.keys)
         proposed = None if self.proposal is None else (self.proposal.name, self.proposal.keys)
         return current not in (proposed, (default_name(self.code), ()))
@@ -86,14 +87,15 @@ def actions_file(folder: Path) -> Path:
 
 
 def read_actions(folder: Path, count: int) -> list[ActionName]:
-    """Read names and keys of a world folder's actions, with the user's changes if the world is a shipped one.
+    """Read names and keys of a world's actions, including a user's changes to a shipped world.
 
     Args:
         folder: World folder.
         count: Number of latent actions of the world.
 
     Returns:
-        One entry per action, in order of their codes. Without `actions.yaml` these have default names.
+        One entry per action, in order of their codes. Without `actions.yaml` these have default
+        names.
 
     Raises:
         UserError: The file is invalid or written for another number of actions.
@@ -110,7 +112,7 @@ def read_actions(folder: Path, count: int) -> list[ActionName]:
 
 
 def read_folder_actions(folder: Path, count: int) -> list[ActionName]:
-    """Read names and keys from the world folder only; arguments and errors as of `read_actions`."""
+    """Read names and keys from the world folder only; see `read_actions`."""
     path = folder / FILE
     if not path.is_file():
         return [ActionName(code, default_name(code)) for code in range(count)]
@@ -123,7 +125,8 @@ def read_folder_actions(folder: Path, count: int) -> list[ActionName]:
 def save_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
     """Save names and keys of a world's actions.
 
-    For a shipped world only the entries that differ from the package's are saved, to the user's data folder.
+    For a shipped world only the entries that differ from the package's are saved, to the user's
+    data folder.
 
     Args:
         folder: World folder.
@@ -147,7 +150,10 @@ def save_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
 
 
 def write_folder_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
-    """Write `actions.yaml` into a world folder, also into one of the package; arguments as of `save_actions`."""
+    """Write `actions.yaml` into a world folder, even if it is part of the package.
+
+    Arguments and errors as of `save_actions`.
+    """
     _write(folder / FILE, [_entry(action) for action in actions])
     return folder / FILE
 
@@ -155,8 +161,8 @@ def write_folder_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
 def merge_with_older(folder: Path, names: Sequence[str], keys: Sequence[Sequence[str]]) -> list[ActionName]:
     """Return the entries of a world that is saved over an older one.
 
-    A user's names in the folder are kept for actions that have no name of their own in the new world. Proposals are
-    kept for actions whose name and keys are unchanged, and dropped otherwise.
+    A user's names in the folder are kept for actions that have no name of their own in the new
+    world. Proposals are kept for actions whose name and keys are unchanged, and dropped otherwise.
 
     Args:
         folder: Folder of the older world. It need not exist.
@@ -219,7 +225,7 @@ def _keys(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    """Return a string from YAML, which reads digits as a number. Control characters could act on a terminal."""
+    """Return a string from YAML, which reads digits as a number; refuse control characters."""
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).isprintable():
         raise TypeError
     return str(value)

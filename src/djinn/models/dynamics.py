@@ -1,4 +1,4 @@
-"""The dynamics model: the next frame's tokens by masked prediction, a MaskGIT over an ST-transformer (paper section 2.1)."""
+"""Dynamics model: MaskGIT over an ST-transformer (paper section 2.1, Tables 10, 12 and 17)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from djinn.nn.init import init_linear
 
 
 class DynamicsModel(nn.Module):
-    """Predicts the masked tokens of a frame from its known tokens, the frames before it and the actions.
+    """Predict masked tokens of a frame from its other tokens, earlier frames and latent actions.
 
-    Masked tokens are predicted in place: frame t's hidden tokens at frame t, with action t-1, the one that leads to it.
-    The action is added to the frame's tokens (`action="add"`, the paper) or stands before them as one more token
-    (`"prepend"`); the first frame, which no action led to, has a learned one of its own in both.
+    With `M` the masked tokens and `a` the latent actions, detached from their model:
+
+        p_t   = Dyn(z_1..t with M masked, a_1..t-1)  `forward`, distributions over the codebook
+        loss  = - mean over M of log p(z)            `loss`, cross-entropy
+
+    Masked tokens are predicted in place: those of frame `t` at frame `t`, with action `t-1`, which
+    leads to it. The embedded action is added to all tokens of the frame (`action="add"`, paper) or
+    prepended as a token (`action="prepend"`). Frame 0, to which no action leads, has a learned
+    embedding instead.
 
     Args:
-        config: the world's sizes.
+        config: Sizes of the world.
     """
 
     def __init__(self, config: WorldConfig) -> None:
@@ -32,9 +38,9 @@ class DynamicsModel(nn.Module):
         self.config = sizes
         self.window = config.context_frames
         self.num_prefix_tokens = 0 if sizes.action == "add" else 1
-        """Positions that stand before a frame's tokens: the action's, where it is prepended."""
+        """Tokens before those of a frame: one with a prepended action, else none."""
         self.num_codes = config.tokenizer.quantizer.codes
-        self.embed = nn.Embedding(self.num_codes + 1, d)  # the last entry stands for a masked token
+        self.embed = nn.Embedding(self.num_codes + 1, d)  # the last entry is the mask token
         self.position = PositionEmbedding2D(*rows_columns, d)
         self.from_action = nn.Linear(config.latent_action.quantizer.dim, d)
         self.no_action = nn.Parameter(torch.randn(d))
@@ -45,7 +51,11 @@ class DynamicsModel(nn.Module):
         nn.init.zeros_(self.to_logits.bias)
 
     def _embed(self, tokens: Tensor, masked: Tensor | None, action: Tensor) -> Tensor:
-        """Token embeddings of frames, with the embedded action `(b, t, d)` that led to each."""
+        """Embed tokens `(b, t, n)` and the embedded actions `(b, t, d)` that lead to their frames.
+
+        Returns:
+            Input of the transformer, `(b, t, n + num_prefix_tokens, d)`.
+        """
         if masked is not None:
             tokens = torch.where(masked, self.num_codes, tokens)
         x = self.position(self.embed(tokens))
@@ -67,12 +77,12 @@ class DynamicsModel(nn.Module):
         Args:
             tokens: Tokens `(b, t, n)`; values of masked tokens are ignored.
             masked: True where a token is masked. None masks no token.
-            actions: Latent action codes `(b, a, d)` that lead to each frame. No action leads to frame 0, so `a` is
-                `t - 1` if `first` is 0, else `t`.
+            actions: Latent action codes `(b, a, d)` that lead to each frame. No action leads to
+                frame 0, so `a` is `t - 1` if `first` is 0, else `t`.
             cache: The transformer's keys and values of earlier frames; modified in place.
             first: Time of the first frame of `tokens`.
-            query_positions: Flat indices into `(b, t, n)` of the tokens whose logits to return, as `(m, v)`. None
-                returns the logits of all tokens.
+            query_positions: Flat indices into `(b, t, n)` of the tokens whose logits to return, as
+                `(m, v)`. None returns the logits of all tokens.
         """
         x = self._embed(tokens, masked, self.embed_actions(actions, first))
         if query_positions is None:
@@ -83,7 +93,10 @@ class DynamicsModel(nn.Module):
         return self.to_logits(x)
 
     def embed_actions(self, actions: Float[Tensor, "b a c"], first: int = 0) -> Float[Tensor, "b t d"]:
-        """Embed the actions that lead to frames `first, first + 1, ...`; frame 0 gets the learned `no_action`."""
+        """Embed the actions that lead to frames `first, first + 1, ...`.
+
+        Frame 0 gets the learned embedding `no_action`.
+        """
         embedded = self.from_action(actions)
         if first > 0:
             return embedded
@@ -91,25 +104,25 @@ class DynamicsModel(nn.Module):
         return torch.cat([no_action, embedded.to(no_action.dtype)], dim=1)
 
     def _skip_prefixes(self, positions: Tensor, tokens_per_frame: int) -> Tensor:
-        """Map flat indices into `(b, t, n)` to the transformer's input, where prefix tokens precede each frame."""
+        """Map flat indices into `(b, t, n)` to indices into the transformer's input."""
         if self.num_prefix_tokens == 0:
             return positions
         return positions + (positions // tokens_per_frame + 1) * self.num_prefix_tokens
 
     def draw_masks(self, shape: Shape, generator: torch.Generator | None = None) -> TrainingMasks:
-        """Draw the masks and the token noise of tokens of shape `(B, T, N)`, the random part of `loss`."""
+        """Draw masks and token noise for tokens of shape `(B, T, N)`, the random part of `loss`."""
         return draw_training_masks(self.config, shape, self.num_codes, generator, self.no_action.device)
 
     def loss(
         self, tokens: Int[Tensor, "b t n"], actions: Float[Tensor, "b t-1 d"], masks: TrainingMasks
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Compute the cross-entropy of the masked tokens of frames 2..t.
+        """Compute the cross-entropy of masked tokens.
 
         Args:
             tokens: Tokens of clips.
             actions: Codes of the latent actions, detached from the latent action model's graph.
-            masks: Draws of `draw_masks`. The summed cross-entropy is divided by `masks.count`, so that equal parts
-                of a batch average to the loss of the whole batch.
+            masks: Draws of `draw_masks`. The summed cross-entropy is divided by `masks.count`, so
+                that equal parts of a batch average to the loss of the whole batch.
 
         Returns:
             The loss and the metrics to log: cross-entropy and accuracy on masked tokens.
@@ -128,8 +141,16 @@ class DynamicsModel(nn.Module):
     def _score(
         self, x: Tensor, masked: Tensor, truth: Tensor, times: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Summed cross-entropy of masked tokens and how many are right; `x` is what the transformer takes in."""
-        where = masked.flatten().nonzero().squeeze(1)  # once: a GPU waits for its count
+        """Return the summed cross-entropy of masked tokens and the number of correct predictions.
+
+        Args:
+            x: Input of the transformer.
+            masked: True where a token is predicted, `(b, f, n)`.
+            truth: True tokens, `(b, f, n)`.
+            times: Time of each frame; None is `0, 1, 2, ...`.
+            mask: Frames (columns) that each frame (row) attends to; None is causal.
+        """
+        where = masked.flatten().nonzero().squeeze(1)  # computed once: it synchronizes with the GPU
         query_positions = self._skip_prefixes(where, masked.shape[-1])
         logits = self.to_logits(self.transformer(x, times=times, mask=mask, query_positions=query_positions)).float()
         target = truth.flatten()[where]
@@ -138,24 +159,23 @@ class DynamicsModel(nn.Module):
     def _clean_past(
         self, tokens: Tensor, actions: Tensor, masks: TrainingMasks
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Finished frames 1..t-1 and masked frames 2..t, each at a rate of its own and seeing what it sees in play.
+        """Concatenate clean frames 1..t-1 and masked frames 2..t in one sequence of frames.
 
-        Both go through the transformer side by side: finished frames see each other causally; masked frame i sees finished
-        frames 1..i-1 and itself.
+        Clean frames attend causally to each other. A masked frame attends to itself and to the
+        clean frames before it, exactly as the frame that is generated in play.
 
         Returns:
-            What the transformer takes in, the mask, the true tokens, each frame's time, and which frames see which.
+            Input of the transformer, masked tokens, true tokens, times, and the attention mask in
+            time, as of `_score`.
         """
-        t, device, masked = tokens.shape[1], tokens.device, masks.masked
-        past = add_token_noise(tokens[:, :-1], masks.noise)
+        t, device = tokens.shape[1], tokens.device
         action = self.embed_actions(actions)
-        x = torch.cat(
-            [self._embed(past, None, action[:, :-1]), self._embed(tokens[:, 1:], masked, action[:, 1:])], dim=1
-        )
+        clean = self._embed(add_token_noise(tokens[:, :-1], masks.noise), None, action[:, :-1])
+        hidden = self._embed(tokens[:, 1:], masks.masked, action[:, 1:])
         time = torch.arange(t - 1, device=device)
-        before = time[:, None] >= time  # masked frame i+1 sees finished frames up to i, just as finished frame i does
+        past = time[:, None] >= time  # row i: clean frame i and masked frame i + 1
         own = torch.eye(t - 1, dtype=torch.bool, device=device)
-        mask = torch.cat([torch.cat([before, torch.zeros_like(own)], 1), torch.cat([before, own], 1)])
-        masked = torch.cat([torch.zeros_like(masked), masked], dim=1)
+        mask = torch.cat([torch.cat([past, torch.zeros_like(own)], 1), torch.cat([past, own], 1)])
+        masked = torch.cat([torch.zeros_like(masks.masked), masks.masked], dim=1)
         truth = torch.cat([tokens[:, :-1], tokens[:, 1:]], dim=1)
-        return x, masked, truth, torch.cat([time, time + 1]), mask
+        return torch.cat([clean, hidden], dim=1), masked, truth, torch.cat([time, time + 1]), mask

@@ -80,7 +80,8 @@ def load_world(world: World, folder: Path) -> None:
     """Load the contents of a world folder into a world of the same config.
 
     Raises:
-        UserError: A file is missing or invalid, or belongs to another world; the message names the file and the key.
+        UserError: A file is missing or invalid, or belongs to another world; the message names the
+            file and the key.
     """
     state = {k: v for k, v in world.state_dict().items() if not k.startswith(LATENT_ACTION)}
     load_tensors(world, state, folder / MODEL_FILE)
@@ -94,7 +95,7 @@ def load_world(world: World, folder: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file with the permissions of a newly created file, which `save_file` would restrict.
+    """Write a safetensors file with the default permissions, which `save_file` would restrict.
 
     Raises:
         UserError: A tensor is not finite; the message names it.
@@ -117,7 +118,8 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
         path: The file.
 
     Raises:
-        UserError: The file cannot be read, a key is missing, unknown or of another shape, or a tensor is not finite.
+        UserError: The file cannot be read, a key is missing, unknown or of another shape, or a
+            tensor is not finite.
     """
     try:
         found = load_file(path)
@@ -126,7 +128,7 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a valid safetensors file ({error}): get the file again") from None
+        raise UserError(f"{path} is not a valid safetensors file ({error}): use another copy") from None
     remedy = "the file does not belong to the config.yaml beside it"
     for key in expected.keys() - found.keys():
         raise UserError(f"{path} lacks the tensor '{key}': {remedy}")
@@ -137,14 +139,14 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
             shapes = f"{tuple(found[key].shape)}, but the config requires {tuple(tensor.shape)}"
             raise UserError(f"{path}: tensor '{key}' has shape {shapes}: {remedy}")
         if not _is_finite(found[key]):
-            raise UserError(f"{path}: {_describe_non_finite(key, found[key])}: get the file again")
+            raise UserError(f"{path}: {_describe_non_finite(key, found[key])}: use another copy")
     with torch.no_grad():
         for key, tensor in expected.items():
             tensor.copy_(found[key])
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a safetensors file exists and has the length that its header states. No tensor is read."""
+    """Return whether a safetensors file exists and has the length that its header states."""
     try:
         with safe_open(path, framework="np"):
             return True
@@ -166,7 +168,7 @@ def _describe_non_finite(key: str, tensor: Tensor) -> str:
 
 
 def _prompts_to_save(world: World, folder: Path) -> list[np.ndarray]:
-    """Return the world's prompts without those from the user's images in `folder`, which are copied as files."""
+    """Return the world's prompts without the user's images in `folder`, which are copied."""
     copied = []
     for path in user_images(folder):
         with contextlib.suppress(UserError):

@@ -1,4 +1,4 @@
-"""The video tokenizer: an ST-ViViT VQ-VAE (paper section 2.1, Tables 7 and 15), or one of its rivals of Table 3."""
+"""Video tokenizer: a causal VQ-VAE, ST-ViViT (paper section 2.1, Tables 7 and 15)."""
 
 from __future__ import annotations
 
@@ -22,30 +22,38 @@ from djinn.nn import (
 from djinn.nn.init import init_linear
 
 TRANSFORMERS = {"st-vivit": STTransformer, "vit": SpatialTransformer, "c-vivit": FullSpaceTimeTransformer}
-"""What encoder and decoder of each kind of tokenizer are."""
+"""Transformer of encoder and decoder by kind of tokenizer (paper Table 3)."""
 
 
 class TokenizerOutput(NamedTuple):
-    """What the tokenizer makes of a clip in training."""
+    """Output of the tokenizer in training."""
 
     reconstruction: Tensor
-    """Float `(b, t, h, w, 3)`, unbounded: the loss is the plain mean squared error; clamp to [0, 1] for showing."""
+    """Pixels `(b, t, h, w, 3)`, not clamped: the training loss is their mean squared error."""
     tokens: Tensor
-    """int64 `(b, t, n)`."""
+    """Tokens, int64 `(b, t, n)`."""
     loss: Tensor
-    """The quantizer's own loss."""
+    """Loss of the quantizer; a scalar."""
     counts: Tensor
-    """How often each code was chosen."""
+    """Uses of each code, `(codes,)`."""
 
 
 class VideoTokenizer(nn.Module):
-    """Turns frames into discrete tokens and back, causally: token t depends on frames 1..t, frame t on tokens 1..t.
+    """VQ-VAE that encodes each frame as `n` discrete tokens, causally in time.
 
-    Because the decoder is causal, playing decodes the newest frame alone, with a cache of what came before. The kinds of
-    tokenizer differ in their transformers only (`TokenizerConfig.kind`).
+    Equations, with `sg` the stop-gradient and `e` the codebook:
+
+        z_t   = Enc(x_1..t)                          `latents`
+        k     = argmin_j |z - e_j|^2                 `encode`, the tokens
+        z_q   = z + sg[e_k - z]                      straight-through estimator, `VectorQuantizer`
+        x^_t  = Dec(z_q,1..t)                        `reconstruct`, `decode`
+        loss  = |x - x^|^2 + |sg[z] - e_k|^2 + commitment * |z - sg[e_k]|^2
+
+    The decoder is causal too, so in play the newest frame is decoded alone, with a cache of earlier
+    frames.
 
     Args:
-        config: the world's sizes.
+        config: Sizes of the world. `config.tokenizer.kind` selects the transformers.
     """
 
     def __init__(self, config: WorldConfig) -> None:
@@ -68,7 +76,10 @@ class VideoTokenizer(nn.Module):
             module.apply(init_linear)
 
     def latents(self, video: Float[Tensor, "b t h w 3"]) -> Float[Tensor, "b t n d"]:
-        """Return the encoder's outputs before quantization, projected in fp32 also under autocast."""
+        """Return the encoder's outputs before quantization.
+
+        The projection runs in fp32 also under autocast.
+        """
         x = self.encoder(self.encoder_position(self.to_patches(video)))
         with torch.autocast(x.device.type, enabled=False):
             return self.to_code(x.float())
@@ -76,8 +87,8 @@ class VideoTokenizer(nn.Module):
     def encode(self, video: Float[Tensor, "b t h w 3"]) -> Int[Tensor, "b t n"]:
         """Encode clips with pixels in [0, 1].
 
-        Runs in fp32 also under autocast, so that training, evaluation and play use the same tokens: in bf16, 14 % of
-        the shipped world's tokens differ.
+        Runs in fp32 also under autocast, so that training, evaluation and play use the same tokens:
+        in bf16, 14 % of the shipped world's tokens differ.
         """
         with torch.autocast(video.device.type, enabled=False):
             return self.quantizer(self.latents(video)).indices
@@ -97,12 +108,12 @@ class VideoTokenizer(nn.Module):
     def reconstruct(
         self, codes: Float[Tensor, "b t n d"], cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t h w 3"]:
-        """Decode quantized vectors to pixels that are not clamped, as the training loss uses them."""
+        """Decode quantized vectors to pixels that are not clamped; arguments as of `decode`."""
         x = self.decoder(self.decoder_position(self.from_code(codes)), cache=cache, first=first)
         return (self.from_patches(x).float() + 1) / 2
 
     def forward(self, video: Float[Tensor, "b t h w 3"]) -> TokenizerOutput:
-        """Reconstructs clips through the codebook, for training."""
+        """Encode, quantize and reconstruct clips with pixels in [0, 1], for training."""
         quantized = self.quantizer(self.latents(video))
-        pixels = self.reconstruct(quantized.vectors)
-        return TokenizerOutput(pixels, quantized.indices, quantized.loss, quantized.counts)
+        reconstruction = self.reconstruct(quantized.vectors)
+        return TokenizerOutput(reconstruction, quantized.indices, quantized.loss, quantized.counts)

@@ -1,7 +1,7 @@
-"""World folders: lookup by path or name, and replacement that leaves either the old or the new world.
+"""World folders: lookup by path or name, and atomic replacement.
 
-A new world is written to a folder beside its target. Two renames then exchange the two, so a process killed at any
-moment leaves at least one complete world, which `find_world` finds.
+A new world is written to a folder beside its target. Two renames then exchange the two, so a
+process killed at any moment leaves at least one complete world, which `find_world` finds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ WEIGHTS = (MODEL_FILE, LATENT_ACTION_FILE)
 PARTS = ("config.yaml", *WEIGHTS, "actions.yaml", "training.yaml", "prompts")
 """Entries of a world folder that saving replaces. Everything else belongs to the user."""
 MARK = ".djinn-saving"
-"""File in temporary folders of `replace_world_folder`, which distinguishes them from folders of the user."""
+"""File in temporary folders of `replace_world_folder`, which distinguishes them from folders of
+the user."""
 
 
 def find_world(path_or_name: str | Path) -> Path:
@@ -64,7 +65,7 @@ def user_images(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def replace_world_folder(folder: Path) -> Generator[Path]:
-    """Yield an empty folder that replaces `folder` when the block succeeds and is removed when it fails.
+    """Yield an empty folder that replaces `folder` on success and is removed on failure.
 
     Files that the user added to the old folder are copied to the new one.
 
@@ -136,7 +137,7 @@ def _unmark(folder: Path) -> None:
 
 
 def _refuse_unmarked(temporary: Path, folder: Path) -> None:
-    """Refuse to replace a folder of the user. Symbolic links are never temporary folders, empty folders may be."""
+    """Refuse to replace a folder of the user; temporary folders are marked or empty."""
     is_temporary = not temporary.is_symlink() and (
         (temporary / MARK).is_file() or (temporary.is_dir() and not any(temporary.iterdir()))
     )
@@ -161,7 +162,7 @@ def _remove_temporary(folder: Path) -> None:
 
 
 def _refuse_other(folder: Path) -> None:
-    """Refuse to replace anything but a world. A run folder has a `config.yaml` too, besides its checkpoints."""
+    """Refuse to replace anything but a world, for instance a run folder with its checkpoints."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a world: give another folder")
     if (folder / "dataset.txt").exists():
