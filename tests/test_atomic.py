@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from djinn.atomic import atomic_write, check_writable_file, check_writable_folder
+from djinn.atomic import atomic_write, check_readable_file, check_writable_file, check_writable_folder
 from djinn.errors import UserError
 
 CHECKS = (check_writable_file, check_writable_folder)
@@ -91,3 +91,31 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     with atomic_write(target) as temporary:
         temporary.write_text("new")
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+
+
+def test_readable_file_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("")
+    assert check_readable_file(str(tmp_path / "a.mp4")) == tmp_path / "a.mp4"
+
+
+def test_unreadable_files_are_refused_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "a.mp4").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in (
+        (tmp_path / "missing", "there is no video file at .*missing: check the name"),
+        (tmp_path / "link", "link is a link to target, which does not exist"),
+        (tmp_path, "is a folder: give a video file"),
+        (tmp_path / "pipe", "pipe is not a regular file"),
+        (tmp_path / "a.mp4" / "b", "cannot read .*b .not a directory."),
+        (tmp_path / ("a" * 300), "cannot read .*a .file name too long."),
+    ):
+        with pytest.raises(UserError, match=reason):
+            check_readable_file(path, "video file")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # the permissions of a file do not stop root
+    with pytest.raises(UserError, match=r"no permission to read .*a\.mp4: change the permissions"):
+        check_readable_file(tmp_path / "a.mp4")

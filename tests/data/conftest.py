@@ -71,6 +71,9 @@ def public_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            Path(path, name).chmod(0o755)  # before os.walk descends into it
     shutil.rmtree(folder)
 
 

@@ -180,6 +180,12 @@ def test_output_that_cannot_be_created_is_refused(tmp_path, path):
         DatasetWriter(path.format(tmp_path=tmp_path), height=4, width=6, fps=10)
 
 
+@pytest.mark.parametrize("length", [250, 300])
+def test_output_with_too_long_a_name_is_refused(tmp_path, length):
+    with pytest.raises(UserError, match=r"cannot write data set .* \(file name too long\): choose another folder"):
+        DatasetWriter(tmp_path / ("d" * length), height=4, width=6, fps=10)
+
+
 def test_dataset_reads_from_any_store():
     class Store:
         """Frames that are computed instead of stored."""

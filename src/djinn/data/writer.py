@@ -68,6 +68,8 @@ class DatasetWriter:
         self._folder = self.path.with_name(f"{_temporary_prefix(self.path)}{os.getpid()}")
         _refuse_existing(self.path)
         check_writable_folder(self.path.parent)
+        with _disk_errors(self.path):
+            self._folder.exists()  # raises if its name is too long
 
     def __enter__(self) -> DatasetWriter:
         return self
