@@ -63,7 +63,7 @@ CONFIG = WorldConfig(
 def start(folder: Path, port: int, **settings: Any) -> subprocess.Popen[str]:
     """Start a server process as `djinn play --no-browser` does."""
     code = (
-        f"from djinn.play.server import serve; serve({str(folder)!r}, port={port}, open_browser=False, **{settings!r})"
+        f"from djinn.play.launch import serve; serve({str(folder)!r}, port={port}, open_browser=False, **{settings!r})"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(

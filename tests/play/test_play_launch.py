@@ -87,7 +87,7 @@ def test_loopback_names_are_recognized(host, loopback) -> None:
 def test_missing_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None; from djinn.errors import UserError\n"
-        "try:\n    from djinn.play.server import serve; serve('x')\n"
+        "try:\n    from djinn.play.launch import serve; serve('x')\n"
         "except UserError as error:\n    print(error)"
     )
     for module in ("uvicorn", "starlette", "websockets"):

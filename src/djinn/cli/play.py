@@ -51,7 +51,7 @@ def main(args: list[str]) -> None:
     """Run `djinn play`."""
     options = parse(PlayOptions, args, "djinn play")
     from djinn.images import read_image
-    from djinn.play.server import serve
+    from djinn.play.launch import serve
 
     serve(
         options.world,

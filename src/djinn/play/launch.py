@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from djinn.errors import UserError
+
+try:
+    import starlette  # noqa: F401
+    import uvicorn
+    import websockets  # noqa: F401  # used by uvicorn
+except ImportError:
+    raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
+
 from djinn.play.description import training_text
 from djinn.play.protocol import MAX_FPS
 from djinn.play.security import is_loopback, parse_address
@@ -24,12 +32,6 @@ from djinn.play.server import create_app
 
 if TYPE_CHECKING:
     from djinn.backends.select import Engine
-
-try:
-    import uvicorn
-    import websockets  # noqa: F401  # uvicorn needs it for websockets
-except ImportError:
-    raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
 
 INVALID_REQUESTS = ("Invalid UTF-8 sequence", "Invalid HTTP request", "Unsupported upgrade request")
 """Messages that uvicorn logs for malformed input, after it has rejected the request."""

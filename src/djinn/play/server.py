@@ -16,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
-
-try:
-    from starlette.applications import Starlette
-    from starlette.middleware import Middleware
-    from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import FileResponse, JSONResponse, Response
-    from starlette.routing import Mount, Route, WebSocketRoute
-    from starlette.staticfiles import StaticFiles
-    from starlette.websockets import WebSocket, WebSocketDisconnect
-except ImportError:
-    raise UserError("playing in the browser needs the extra 'play': pip install 'djinn[play]'") from None
-
 from djinn.play import images, naming, protocol
 from djinn.play.description import describe_actions, describe_world
 from djinn.play.player import UNDO_DEPTH, MakeSession, Player
@@ -43,15 +38,6 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 VIDEO_TYPES = {"mp4": "video/mp4", "gif": "image/gif"}
 log = logging.getLogger("djinn.play")
-
-
-def serve(
-    world_path: str | Path, host: str = "127.0.0.1", port: int = 8000, open_browser: bool = True, **options: Any
-) -> None:
-    """Serve a world to the browser until Ctrl-C; see `djinn.play.launch.serve`."""
-    from djinn.play.launch import serve as launch
-
-    launch(world_path, host, port, open_browser, **options)
 
 
 def create_app(
