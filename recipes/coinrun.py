@@ -44,6 +44,7 @@ from study import print_status
 from study_report import write_text
 from time_limit import TimeLimit
 
+from djinn.atomic import check_writable_folder
 from djinn.config import TrainConfig, with_limits
 from djinn.config.presets import PRESETS, get_preset
 from djinn.config.yaml import from_dict, to_dict
@@ -129,6 +130,7 @@ def read_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, minimum in (("horizon", 4), ("clips", 1), ("workers", 1)):
         if getattr(args, name) < minimum:
             raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
+    check_writable_folder(args.out)
     return args
 
 

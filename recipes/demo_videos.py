@@ -10,12 +10,15 @@ deterministic. Requires the extra `coinrun`.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from djinn.atomic import check_writable_folder
 from djinn.data.importers.coinrun import CoinRun, play_level
 from djinn.data.video import write_video
+from djinn.errors import UserError
 
 FPS = 10
 FRAMES = 300
@@ -28,6 +31,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the mp4 files")
     parser.add_argument("--levels", type=int, default=100, help="number of levels, one file each (%(default)s)")
     arguments = parser.parse_args()
+    try:
+        check_writable_folder(arguments.out)
+    except UserError as error:
+        sys.exit(f"demo_videos: {error}")
     game = CoinRun(mode="easy", policy="keyboard-mix")
     for number in tqdm(range(arguments.levels), unit=" levels"):
         attempts = [frames for frames, _ in play_level(FIRST_LEVEL + number, FRAMES, game)]

@@ -26,6 +26,8 @@ from play_gif import PORT, TIME, open_page
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "play"))
 from chrome import Tab, chromium
 
+from djinn.atomic import check_writable_file
+from djinn.errors import UserError
 from djinn.evaluate.motion import global_shift, grey
 from djinn.models.world import World
 
@@ -43,6 +45,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6, help="frames that each key is held (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("keys.png"), help="output image (%(default)s)")
     args = parser.parse_args()
+    try:
+        check_writable_file(args.out)
+    except UserError as error:
+        sys.exit(f"keys_in_page: {error}")
     names = World.from_pretrained(args.world, "cpu").action_names[:10]  # only these have digit keys
     named = {code: name for code, name in enumerate(names) if set(name.split()) & set(DIRECTIONS)}
     if not named:

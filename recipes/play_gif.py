@@ -17,6 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from djinn.atomic import check_writable_file
+from djinn.errors import UserError
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "play"))
 from chrome import Tab, chromium
 
@@ -36,6 +39,10 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=0, help="prompt to start from (%(default)s)")
     parser.add_argument("--width", type=int, default=720, help="width of the GIF in pixels (%(default)s)")
     args = parser.parse_args()
+    try:
+        check_writable_file(args.out)
+    except UserError as error:
+        sys.exit(f"play_gif: {error}")
     command = [sys.executable, "-m", "djinn", "play", args.world, "--port", str(PORT), "--no-browser"]
     server = subprocess.Popen(command)
     try:

@@ -21,6 +21,7 @@ from typing import Any
 from study import Arm, Study, print_status, read_args, read_results, write_outputs, write_results
 from study_report import draw_panels, lookup, markdown_table, require_matplotlib, wrap_text
 
+from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
@@ -73,6 +74,9 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, minimum in (("clips", 1), ("horizon", 4)):
         if getattr(args, name) < minimum:
             raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
+    check_writable_folder(args.out)
+    if args.publish is not None:
+        check_writable_file(args.publish)
     return args
 
 

@@ -24,6 +24,7 @@ from coinrun_results import trained_minutes
 
 from djinn.actions.naming import name_actions
 from djinn.actions.prompt_selection import KEPT, most_responsive
+from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml
 from djinn.data.dataset import Dataset
@@ -70,6 +71,10 @@ def ship(args: argparse.Namespace) -> None:
     """
     if not args.results.is_file():
         raise UserError(f"no metrics at {args.results}: write them with djinn eval RUN TEST --json {args.results}")
+    out = WORLDS / args.name
+    grid = args.grid or Path("docs") / ("actions.gif" if args.name == "coinrun" else f"actions-{args.name}.gif")
+    check_writable_folder(out)
+    check_writable_file(grid)
     metrics = json.loads(args.results.read_text())
     config = load_yaml(TrainConfig, args.run / "config.yaml")
     compute = compute_line(metrics, trained_minutes(args.run), args.compute)
@@ -78,11 +83,9 @@ def ship(args: argparse.Namespace) -> None:
     check(metrics, data, test)
     actions = name_actions(world, data, prompts=64)
     world.prompts = select_prompts(world, test, actions)
-    out = WORLDS / args.name
     world.save_pretrained(out)
     write_folder_actions(out, actions)
     effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
-    grid = args.grid or Path("docs") / ("actions.gif" if args.name == "coinrun" else f"actions-{args.name}.gif")
     save_action_grid(effects, grid, [action.name for action in actions], prompts=4)
     (out / "README.md").write_text(model_card(args.name, world, config, compute, data, test, metrics, actions))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -33,7 +33,7 @@ from study_report import (
     write_text,
 )
 
-from djinn.atomic import atomic_write
+from djinn.atomic import atomic_write, check_writable_file, check_writable_folder
 from djinn.config import UNLIMITED, TrainConfig, with_limits
 from djinn.config.presets import get_preset
 from djinn.config.yaml import from_dict, save_yaml, to_dict
@@ -363,6 +363,9 @@ def read_args(study: Study, doc: str | None, argv: Sequence[str] | None = None) 
             raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
     if args.minutes is not None and args.minutes <= 0:
         raise UserError(f"--minutes must be positive, got {args.minutes:g}")
+    check_writable_folder(args.out)
+    if args.publish is not None:
+        check_writable_file(args.publish)
     return args
 
 
