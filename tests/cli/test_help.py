@@ -71,7 +71,7 @@ def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture):
 )
 def test_every_option_has_a_help_text(options: type):
     assert dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen
-    source = inspect.getsource(options)
+    source = "\n".join(inspect.getsource(base) for base in options.__mro__ if dataclasses.is_dataclass(base))
     for field in dataclasses.fields(options):
         assert re.search(rf'^    {field.name}: .*\n    """\w|^    {field.name}: .*help=', source, re.MULTILINE), field
 

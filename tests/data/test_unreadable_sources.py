@@ -46,7 +46,7 @@ def test_video(public_folder, unprivileged, make_noise_video, out, locked):
         for reason in (
             refusal(check_readable_file, path),
             refusal(lambda: list(read_video(path, 10, (16, 16)))),
-            refusal(import_dataset, VideoOptions((str(path),), "16x16"), out),
+            refusal(import_dataset, VideoOptions((str(path),), size="16x16"), out),
         ):
             assert NO_PERMISSION.format(path) in reason
     folder.chmod(0o755)
@@ -58,7 +58,7 @@ def test_videos_in_a_folder_are_left_out_with_the_reason(public_folder, unprivil
     (public_folder / "b.mp4").chmod(0o000)
     (public_folder / "closed").mkdir(mode=0o000)
     with unprivileged():
-        dataset = import_dataset(VideoOptions((str(public_folder),), "16x16"), out)
+        dataset = import_dataset(VideoOptions((str(public_folder),), size="16x16"), out)
         assert {e.source for e in dataset.episodes} == {"a.mp4"}
     output = capsys.readouterr().err
     for path in (public_folder / "b.mp4", public_folder / "closed"):
@@ -81,7 +81,7 @@ def test_image(public_folder, unprivileged, out, capsys):
         Image.fromarray(frame).save(folder / f"{number}.png")
     (folder / "2.png").chmod(0o000)
     with unprivileged():
-        assert [e.length for e in import_dataset(ImageOptions((str(folder),), "16x16"), out).episodes] == [2, 2]
+        assert [e.length for e in import_dataset(ImageOptions((str(folder),), size="16x16"), out).episodes] == [2, 2]
     assert NO_PERMISSION.format(folder / "2.png") in capsys.readouterr().err
 
 

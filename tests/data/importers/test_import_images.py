@@ -10,7 +10,7 @@ from djinn.errors import UserError
 
 
 def import_images(sources, out, size="32x24", **options) -> Dataset:
-    return import_dataset(ImageOptions(tuple(map(str, sources)), size, **options), out)
+    return import_dataset(ImageOptions(tuple(map(str, sources)), size=size, **options), out)
 
 
 def test_each_folder_is_one_episode_in_natural_order(tmp_path, make_images):

@@ -15,7 +15,7 @@ from djinn.errors import UserError
 
 def import_videos(sources, out, size=(16, 16), **options) -> Dataset:
     text = f"{size[1]}x{size[0]}"
-    return import_dataset(VideoOptions(tuple(map(str, sources)), text, **options), out)
+    return import_dataset(VideoOptions(tuple(map(str, sources)), size=text, **options), out)
 
 
 def records(folder) -> tuple[EpisodeRecord, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from djinn.atomic import check_readable_file
-from djinn.config import check_fps
 from djinn.data.importers.find_files import check_source, natural_key, unique_name, walk_files
-from djinn.data.importers.importer import Episode, Importer, frame_progress, parse_size, stack_runs, warn
-from djinn.data.video import VIDEO_SUFFIXES, Fit
+from djinn.data.importers.importer import Episode, Importer, frame_progress, stack_runs, warn
+from djinn.data.importers.resize_options import ResizeOptions
+from djinn.data.video import VIDEO_SUFFIXES
 from djinn.errors import UserError
 from djinn.images import read_image
 
@@ -25,29 +25,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class ImageOptions(ResizeOptions):
     """Import folders of image sequences."""
 
     sources: Annotated[tuple[str, ...], Positional, arg(metavar="FOLDER...", help_behavior_hint="(required)")]
     """Folders that are searched for PNG, JPEG and WebP files at any depth. Each folder with images
     is one episode, in natural order of the file names: frame2.png before frame10.png."""
-    size: Annotated[str, arg(metavar="WxH")] = "64x64"
-    """Width and height of the frames."""
-    fps: float = 10.0
+    fps: float = field(default=10.0, kw_only=True)
     """Frames per second at which the images were taken. All images are kept."""
-    fit: Fit = "crop"
-    """Fitting of images of another aspect ratio: crop cuts off the borders, stretch distorts."""
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise UserError("data import images needs a SOURCE: name at least one folder of images")
-        parse_size(self.size)
-        check_fps(self.fps)
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of a frame in pixels."""
-        return parse_size(self.size)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +12,12 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from djinn.config import check_fps
 from djinn.data.importers.find_files import check_source, count_matching, unique_name, walk_files
 from djinn.data.importers.images import IMAGE_SUFFIXES
-from djinn.data.importers.importer import Episode, Importer, frame_progress, parse_size, stack_runs, warn
+from djinn.data.importers.importer import Episode, Importer, frame_progress, stack_runs, warn
+from djinn.data.importers.resize_options import ResizeOptions
 from djinn.data.store.index import INDEX_FILE
-from djinn.data.video import VIDEO_SUFFIXES, Fit, duration, is_single_frame, read_video
+from djinn.data.video import VIDEO_SUFFIXES, duration, is_single_frame, read_video
 from djinn.errors import UserError
 
 _MAX_FILES_TO_OPEN = 500
@@ -25,28 +25,18 @@ _MAX_FILES_TO_OPEN = 500
 
 
 @dataclass(frozen=True)
-class VideoOptions:
+class VideoOptions(ResizeOptions):
     """Import video files."""
 
     sources: Annotated[tuple[str, ...], Positional, arg(metavar="SOURCE...", help_behavior_hint="(required)")]
     """Video files, and folders that are searched for videos at any depth."""
-    size: Annotated[str, arg(metavar="WxH")] = "64x64"
-    """Width and height of the frames."""
-    fps: float = 10.0
+    fps: float = field(default=10.0, kw_only=True)
     """Frames per second. Videos are resampled by their timestamps."""
-    fit: Fit = "crop"
-    """Fitting of videos of another aspect ratio: crop cuts off the borders, stretch distorts."""
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise UserError("data import videos needs a SOURCE: name at least one video file or folder of videos")
-        parse_size(self.size)
-        check_fps(self.fps)
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of a frame in pixels."""
-        return parse_size(self.size)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
