@@ -1,9 +1,11 @@
-"""Djinn learns a playable world from unlabelled video and lets a person, or an agent, play it.
+"""Playable worlds from unlabelled video: an implementation of Genie (Bruce et al., 2024).
 
 ```python
 import djinn
 
-world = djinn.World.from_pretrained("path/to/world")
+world = djinn.World.from_pretrained("coinrun")
+session = djinn.Session(world, world.prompts[0])
+frame = session.step(0)  # uint8 (1, height, width, 3)
 ```
 """
 
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Session", "UserError", "World", "__version__"]
 
-_PLACES = {"Session": "djinn.generate.session", "UserError": "djinn.errors", "World": "djinn.models.world"}
+_MODULES = {"Session": "djinn.generate.session", "UserError": "djinn.errors", "World": "djinn.models.world"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports names when they are first asked for, so that `djinn --help` need not wait for torch."""
-    if name not in _PLACES:
+    """Import a public name on first access, so that `import djinn` does not import torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'djinn' has no attribute '{name}'")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

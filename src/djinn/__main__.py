@@ -1,4 +1,4 @@
-"""`python -m djinn` is `djinn`."""
+"""Run the command line as `python -m djinn`."""
 
 from djinn.cli import main
 

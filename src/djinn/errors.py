@@ -1,9 +1,9 @@
-"""Exception for mistakes of the user."""
+"""The exception for mistakes of the user."""
 
 
 class UserError(ValueError):
-    """A mistake of the user, with a message of one sentence on what is wrong and the remedy.
+    """A mistake of the user.
 
-    The command line prints the message without a traceback and exits with status 2. The play server
-    shows it on the page.
+    The message is one sentence that names the offending value and the remedy. The command line
+    prints it without a traceback and exits with code 2; the play server shows it on the page.
     """

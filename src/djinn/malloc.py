@@ -1,4 +1,4 @@
-"""Memory allocation of the process on Linux."""
+"""Settings of the C library's memory allocator on Linux."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Configure the C library to reuse freed memory instead of returning it to the system.
+    """Make the C library reuse freed memory instead of returning it to the operating system.
 
-    By default glibc maps each large tensor separately, and the kernel clears every page at its
-    first use, which takes an eighth of the time of training on a CPU. Peak memory is unchanged.
+    By default glibc maps each large tensor afresh, and the kernel zeroes its pages on first access,
+    which takes an eighth of the time of training on a CPU. Peak memory does not change.
 
     Returns:
-        Whether it succeeded; False without glibc.
+        Whether the setting is in effect: False without glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
