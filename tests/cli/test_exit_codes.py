@@ -79,6 +79,14 @@ def test_closed_output_is_not_an_error(command: str, code: int):
     assert result.stderr == ""
 
 
+def test_characters_that_the_terminal_lacks_are_escaped():
+    code = "from djinn.cli import main; import djinn.cli; djinn.cli.HELP = 'Δ {verbs}'; main(['--help'])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert result.returncode == 0
+    assert result.stdout.startswith("\\u0394 ")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk_behind_stdout():
     command = f"{sys.executable} -m djinn --help >/dev/full"

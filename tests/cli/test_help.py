@@ -108,6 +108,12 @@ def test_defaults_that_help_texts_state(capsys: pytest.CaptureFixture):
     assert f"The default is {DRIFT_FRAMES} with --report" in text
 
 
+def test_help_verb_is_the_same_as_the_option(capsys: pytest.CaptureFixture):
+    assert help_text(capsys, "help", "data", "info") == help_text(capsys, "data", "info", "--help")
+    main(["help"])
+    assert capsys.readouterr().out.startswith("usage: djinn VERB")
+
+
 def test_version(capsys: pytest.CaptureFixture):
     main(["--version"])
     assert capsys.readouterr().out.startswith("djinn 0.")

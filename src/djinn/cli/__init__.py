@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The command line without the program name; `sys.argv` by default.
     """
     keep_freed_memory()
-    _replace_closed_streams()
+    _prepare_output()
     try:
         run(list(sys.argv[1:] if args is None else args))
         sys.stdout.flush()
@@ -89,7 +90,9 @@ def run(args: list[str]) -> None:
     Raises:
         UserError: There is no such verb, or the verb refuses its arguments.
     """
-    if not args or args[0] in ("-h", "--help", "help"):
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
+    if not args or args[0] in ("-h", "--help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<12} {text}" for verb, text in VERBS.items())), end="")
         return
     if args[0] in ("-V", "--version"):
@@ -151,11 +154,18 @@ def _explain_memory_error(error: Exception) -> str | None:
     )
 
 
-def _replace_closed_streams() -> None:
-    """Replace a closed stdout or stderr, as in `djinn plan >&-`, by the null device."""
+def _prepare_output() -> None:
+    """Make every write to stdout and stderr possible.
+
+    A closed stream, as in `djinn plan >&-`, becomes the null device. Characters that the encoding of
+    the terminal lacks are escaped.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> None:

@@ -13,8 +13,8 @@ class SampleOptions:
     """Generate a video from an image and a list of actions.
 
     For example:
-        djinn sample coinrun --actions right*10,up --out video.mp4
-        djinn sample runs/mine --image start.png --actions 0*5,3*10 --out video.gif
+        djinn sample coinrun --actions 'right*10,up' --out video.mp4
+        djinn sample runs/mine --image start.png --actions '0*5,3*10' --out video.gif
 
     Without --image, the video starts from one of the world's own prompt images.
     """
