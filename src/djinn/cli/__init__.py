@@ -157,8 +157,8 @@ def _explain_memory_error(error: Exception) -> str | None:
 def _prepare_output() -> None:
     """Make every write to stdout and stderr possible.
 
-    A closed stream, as in `djinn plan >&-`, becomes the null device. Characters that the encoding of
-    the terminal lacks are escaped.
+    A closed stream, as in `djinn plan >&-`, becomes the null device. Characters that the encoding
+    of the terminal lacks are escaped.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
