@@ -33,7 +33,7 @@ def room_for(what: str, kept: str) -> Generator[None]:
     except Exception as error:
         if isinstance(error, UserError) or not is_full(error):
             raise
-        raise UserError(f"no space left while saving {what}; {kept}; free some space and start again") from error
+        raise UserError(f"no space left while saving {what}; {kept}; free some space and rerun the command") from error
 
 
 @contextmanager
@@ -55,14 +55,14 @@ def atomic_write(path: Path) -> Generator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        remedy = ": free some space and run the same command again" if is_full(error) else ""
+        remedy = ": free some space and rerun the command" if is_full(error) else ""
         raise UserError(f"cannot write {path} ({_reason(error)}){remedy}") from error
 
 
 def check_writable_file(path: str | Path) -> Path:
     """Check that a file can be written, before the work whose result goes into it.
 
-    The check creates a temporary file and the missing folders, and removes them again.
+    The check creates a temporary file and the missing folders, and removes both.
 
     Returns:
         `path` as a `Path`.
@@ -84,7 +84,7 @@ def check_writable_file(path: str | Path) -> Path:
 def check_writable_folder(path: str | Path) -> Path:
     """Check that files can be written into a folder, which need not exist yet.
 
-    The check creates a temporary file and the missing folders, and removes them again.
+    The check creates a temporary file and the missing folders, and removes both.
 
     Returns:
         `path` as a `Path`.

@@ -65,7 +65,7 @@ def name_run(run: Path, dataset: Path) -> None:
         actions = keep_own(before, name_actions(world, Dataset.open(dataset)))
         save_actions(folder, actions)
     except Exception as error:
-        print(f"the actions have no names yet ({error}): {command} tries again", file=sys.stderr)
+        print(f"the actions have no names yet ({error}): {command} retries", file=sys.stderr)
         return
     if all(action.name == default_name(action.code) for action in actions):
         print("no action has an effect that is clear enough for a name: they keep their numbers")

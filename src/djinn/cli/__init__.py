@@ -132,7 +132,7 @@ def _explain_os_error(error: OSError) -> str | None:
     name = f" {error.filename}" if error.filename else ""
     reason = (error.strerror or "refused").lower()
     if is_full(error):
-        return f"no space left on the disk while writing{name}: free some space and run the same command again"
+        return f"no space left on the disk while writing{name}: free some space and rerun the command"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to use{name}: {reason}"
     if error.errno == errno.ENAMETOOLONG:
