@@ -12,6 +12,8 @@ from djinn.config.model import check
 from djinn.config.yaml import load_yaml, save_yaml
 
 FILE = "training.yaml"
+MIN_STEPS = 500
+"""Optimizer steps of a stage below which a world counts as undertrained."""
 NO_GAIN = 0.2
 """Gain in dB below which inferred actions are no better than random ones."""
 CLEAR_GAIN = 1.0
@@ -53,6 +55,12 @@ class TrainingSummary:
         return self.val_gain4 if self.val_gain is None else self.val_gain
 
     @property
+    def undertrained_stages(self) -> dict[str, int]:
+        """Stages that were trained for fewer than `MIN_STEPS` steps, with their steps."""
+        steps = {"tokenizer": self.tokenizer_steps, "dynamics": self.dynamics_steps}
+        return {name: count for name, count in steps.items() if count is not None and count < MIN_STEPS}
+
+    @property
     def controllability(self) -> Controllability:
         """Effect of the latent actions, judged by `gain` and by the number of codes in use.
 
@@ -66,7 +74,10 @@ class TrainingSummary:
         return "none" if self.gain < NO_GAIN else "weak" if self.gain < CLEAR_GAIN else "clear"
 
     def describe(self) -> str:
-        """Return one sentence, without a full stop, on the effect of the latent actions."""
+        """Return one sentence, without a full stop, on the effect of the latent actions.
+
+        It begins with the stages that were hardly trained, if there are any.
+        """
         effect = {
             "unknown": "the effect of the latent actions was not evaluated in training",
             "none": "the latent actions have no effect yet",
@@ -78,9 +89,11 @@ class TrainingSummary:
             details.append(f"inferred actions gain {self.gain:+.2f} dB PSNR over random ones")
         if self.actions_used is not None:
             details.append(f"{self.actions_used} codes in use")
-        if self.dynamics_steps is not None:
+        if self.dynamics_steps is not None and "dynamics" not in self.undertrained_stages:
             details.append(f"after {self.dynamics_steps:,} training steps")
-        return effect + (f" ({', '.join(details)})" if details else "")
+        text = effect + (f" ({', '.join(details)})" if details else "")
+        undertrained = ", ".join(f"{name}: {count:,} steps" for name, count in self.undertrained_stages.items())
+        return f"the world is hardly trained ({undertrained}); {text}" if undertrained else text
 
 
 def save_training_summary(summary: TrainingSummary, folder: Path) -> None:
