@@ -53,7 +53,7 @@ from djinn.errors import UserError
 
 TEST_LEVELS = range(10_000, 10_200)
 TEST_FRAMES = 20_000
-STAGES = ("data", "tokenizer", "world", "evaluate")
+STAGES = ("data", "tokenizer", "dynamics", "evaluate")
 DEVICE_DEFAULTS: dict[str, dict[str, Any]] = {
     "cuda": {"preset": "coinrun", "mode": "hard", "policy": "random", "levels": 10_000, "frames": 1_000_000},
     "cpu": {"preset": "tiny", "mode": "easy", "policy": "keyboard-jump", "levels": 4_000, "frames": 400_000},
@@ -219,13 +219,13 @@ def prepare(args: argparse.Namespace, call: TimeLimit) -> None:
         frames = SMOKE_TEST_FRAMES if args.smoke else TEST_FRAMES
         with call.uninterruptible(f"recording {frames:,} test frames", "pass more --workers"):
             record_levels(args, "test", TEST_LEVELS, frames, create=create)
-    if args.stage == "tokenizer" or (args.stage == "all" and not checkpoint_path(args.out / "run", "world").exists()):
+    if args.stage == "tokenizer" or (args.stage == "all" and not checkpoint_path(args.out / "run", "dynamics").exists()):
         train_stage(args, data, "tokenizer", call)
-    if args.stage in ("all", "world"):
-        train_stage(args, data, "world", call)
+    if args.stage in ("all", "dynamics"):
+        train_stage(args, data, "dynamics", call)
 
 
-def train_stage(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "world"], call: TimeLimit) -> None:
+def train_stage(args: argparse.Namespace, data: Path, stage: Literal["tokenizer", "dynamics"], call: TimeLimit) -> None:
     """Train a stage to its limit.
 
     Raises:
@@ -237,8 +237,8 @@ def train_stage(args: argparse.Namespace, data: Path, stage: Literal["tokenizer"
     call.check()
     folder, config = args.out / "run", configure(args)
     if (
-        stage == "world"
-        and not checkpoint_path(folder, "world").exists()
+        stage == "dynamics"
+        and not checkpoint_path(folder, "dynamics").exists()
         and not is_trained(folder, "tokenizer", config)
     ):
         raise UserError(f"the tokenizer in {folder} is not finished: finish it with --stage tokenizer")
@@ -266,8 +266,8 @@ def evaluate_world(args: argparse.Namespace, test_args: argparse.Namespace, call
     from djinn.report.text_report import print_report
 
     folder, own, config = args.out / "run", args.out == test_args.out, configure(args)
-    if not is_trained(folder, "world", config):
-        raise UserError(f"the world in {folder} is not finished: finish it with --stage world")
+    if not is_trained(folder, "dynamics", config):
+        raise UserError(f"the world in {folder} is not finished: finish it with --stage dynamics")
     print_status(f"evaluating on levels {TEST_LEVELS.start:,} to {TEST_LEVELS.stop - 1:,}")
     options: dict[str, Any] = {"picture": args.out / "rollouts.png"} if own else {}
     if own and not args.no_report:

@@ -60,7 +60,7 @@ def is_trained(run: Path, stage: str, config: TrainConfig) -> bool:
     except Exception:
         load_checkpoint(path, stage)  # raises an error with the reason
         raise
-    return progress(config.dynamics if stage == "world" else config.tokenizer, step, seconds) >= 1
+    return progress(config.dynamics if stage == "dynamics" else config.tokenizer, step, seconds) >= 1
 
 
 def record_machine(run: Path, stage: str, device: str) -> None:

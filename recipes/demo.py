@@ -29,7 +29,7 @@ NICE = 10
 """Niceness of import and training, so that the page stays responsive."""
 STAGES = {
     "tokenizer": "3/5 train the tokenizer",
-    "world": "3/5 train the latent action model and the dynamics model",
+    "dynamics": "3/5 train the latent action model and the dynamics model",
     "names": "4/5 name the actions",
     "prompts": "4/5 choose prompt images",
 }

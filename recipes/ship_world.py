@@ -145,7 +145,7 @@ def compute_line(metrics: Mapping[str, Any], minutes: Mapping[str, float], given
             f"the metrics do not contain the training machine (they were measured on {device}): "
             'pass it with --compute "TEXT"'
         )
-    parts = {"tokenizer": "the tokenizer", "world": "the latent actions and the dynamics"}
+    parts = {"tokenizer": "the tokenizer", "dynamics": "the latent actions and the dynamics"}
     spent = [f"{_minutes(minutes[stage])} for {part}" for stage, part in parts.items() if stage in minutes]
     return ", ".join([machine, *([" and ".join(spent)] if spent else [])])
 

@@ -164,7 +164,7 @@ class Study:
             source = args.out / "tokenizer" / f"seed{config.seed}"
             train(data.path, source, config, stage="tokenizer", device=args.device)
             copy_tokenizer(source, run, arm_config)
-        train(data.path, run, arm_config, stage="world" if self.shared_tokenizer else "all", device=args.device)
+        train(data.path, run, arm_config, stage="dynamics" if self.shared_tokenizer else "all", device=args.device)
         return run
 
     def _evaluate(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Study:
         from djinn.models.world import World
         from djinn.plan import count_parameters
         from djinn.report.evaluation import evaluate
-        from djinn.train.run import last_figures
+        from djinn.train.loggers import last_evaluation
 
         world = World.from_pretrained(run, args.device)
         config = load_yaml(TrainConfig, run / "config.yaml")
@@ -189,7 +189,7 @@ class Study:
                 random_frechet=args.fvd_detector is None,
                 picture=run / "rollouts.png",
             ),
-            "steps": last_figures(run, "world")["step"],
+            "steps": last_evaluation(run, "dynamics")["step"],
             "parameters": count_parameters(config.world),
             "machine": describe_machine(world.device),
             **(self.extra(run, args) if self.extra else {}),

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml
 from djinn.models import VideoTokenizer
+from djinn.train.memory import peak_memory_mb
 from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast
-from djinn.train.trainer import peak_memory_mb
 
 STEPS = 3
 

@@ -14,13 +14,11 @@ from djinn.data.dataset import Dataset
 from djinn.models.world_folder import WEIGHTS
 from djinn.train.resolve import resolve_config
 from djinn.train.run import train
+from djinn.train.stages import select_stages, stage_order
 
-STAGES = {
-    "tokenizer": "training the tokenizer",
-    "world": "training the latent action model and the dynamics",
-    "names": "naming the actions",
-    "prompts": "choosing prompt images",
-}
+AFTER_TRAINING = {"names": "naming the actions", "prompts": "choosing prompt images"}
+"""What follows the stages of training, with what is printed when each begins."""
+STAGES = {spec.name: f"training {spec.title}" for spec in stage_order()} | AFTER_TRAINING
 """All stages in order, with what is printed when each begins."""
 
 
@@ -30,7 +28,7 @@ def train_and_name(
     config: TrainConfig,
     *,
     given: Collection[str] = (),
-    stage: Literal["all", "tokenizer", "world"] = "all",
+    stage: Literal["all", "tokenizer", "dynamics"] = "all",
     minutes: float | None = None,
     steps: int | None = None,
     announce: Callable[[str], None] | None = None,
@@ -62,12 +60,12 @@ def train_and_name(
         after_training(out, dataset, init_from=config.init_from, exported=exported, announce=announce)
 
 
-def stages_of(config: TrainConfig, stage: Literal["all", "tokenizer", "world"]) -> list[str]:
+def stages_of(config: TrainConfig, stage: Literal["all", "tokenizer", "dynamics"]) -> list[str]:
     """Return the stages of `STAGES` that a run goes through."""
+    trained = [spec.name for spec in select_stages(stage, config)]
     if stage == "tokenizer":
-        return ["tokenizer"]
-    skipped = {"tokenizer", "names"} if config.init_from is not None else {"tokenizer"} if stage == "world" else set()
-    return [name for name in STAGES if name not in skipped]
+        return trained
+    return [*trained, *(name for name in AFTER_TRAINING if name != "names" or config.init_from is None)]
 
 
 def stage_announcer(stages: list[str]) -> Callable[[str], None]:

@@ -103,7 +103,7 @@ def test_unknown_config_keys_raise(coinrun, text):
 def test_separate_stages_equal_one_run(coinrun, drawn_game, tmp_path):
     pytest.importorskip("matplotlib")
     metrics = coinrun.run(small(coinrun, tmp_path / "whole"))
-    not_ready = {"data": "world", "tokenizer": "evaluate"}  # a stage that cannot run yet
+    not_ready = {"data": "dynamics", "tokenizer": "evaluate"}  # a stage that cannot run yet
     for stage in coinrun.STAGES:
         last = coinrun.run(small(coinrun, tmp_path / "parts", "--stage", stage))
         assert (last is None) == (stage != "evaluate")
@@ -143,10 +143,10 @@ def test_interrupted_calls_give_the_same_world(coinrun, recipe, drawn_game, monk
     calls: list[TimeLimit] = []
     train_step = Trainer._train_step
     monkeypatch.setattr(Trainer, "_train_step", step)
-    for stage in ("data", "tokenizer", "world"):
+    for stage in ("data", "tokenizer", "dynamics"):
         call(None, stage, "straight")
     call(None, "data")
-    for stage in ("tokenizer", "world"):
+    for stage in ("tokenizer", "dynamics"):
         assert call(0.04, stage).expired
         assert "the same command resumes" in capsys.readouterr().out
         config = coinrun.configure(small(coinrun, tmp_path))
@@ -188,16 +188,16 @@ def test_limit_that_expires_at_exit_is_ignored(recipe):
 def test_damaged_checkpoint_is_not_finished(recipe, tmp_path):
     from djinn.train.checkpointer import checkpoint_path, save_checkpoint
 
-    is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "world")
-    assert not is_trained(tmp_path, "world", config)
-    state = {"stage": "world", "step": config.dynamics.steps, "seconds": 1.0, "model": {"weight": torch.zeros(1000)}}
+    is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "dynamics")
+    assert not is_trained(tmp_path, "dynamics", config)
+    state = {"stage": "dynamics", "step": config.dynamics.steps, "seconds": 1.0, "model": {"weight": torch.zeros(1000)}}
     save_checkpoint(path, state)
-    assert is_trained(tmp_path, "world", config)
+    assert is_trained(tmp_path, "dynamics", config)
     save_checkpoint(path, {**state, "step": 1})
-    assert not is_trained(tmp_path, "world", config)
+    assert not is_trained(tmp_path, "dynamics", config)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
-        is_trained(tmp_path, "world", config)
+        is_trained(tmp_path, "dynamics", config)
 
 
 @pytest.mark.slow

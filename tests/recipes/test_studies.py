@@ -231,7 +231,7 @@ def test_damaged_results_raise(recipe, tmp_path):
 def test_copied_tokenizer_equals_the_trained_one(recipe, tmp_path):
     from djinn.models import VideoTokenizer
     from djinn.train.checkpointer import checkpoint_path, save_checkpoint
-    from djinn.train.run import load_tokenizer
+    from djinn.train.stages.tokenizer import load_tokenizer
 
     study = recipe("study")
     config = PRESETS["tiny"]
@@ -241,7 +241,7 @@ def test_copied_tokenizer_equals_the_trained_one(recipe, tmp_path):
     config = study.with_changes(config, {"world.dynamics.action": "prepend"})
     for _ in range(2):  # the second call finds the copy
         study.copy_tokenizer(tmp_path / "source", tmp_path / "arm", config)
-    copy = load_tokenizer(tmp_path / "arm", config)
+    copy = load_tokenizer(tmp_path / "arm", config).tokenizer
     assert all(torch.equal(value, copy.state_dict()[key]) for key, value in tokenizer.state_dict().items())
 
 

@@ -50,7 +50,7 @@ def test_minutes_are_divided_and_replace_steps():
 
 
 def test_limits_apply_to_the_selected_stage():
-    config = resolved("--preset", "tiny", "--minutes", "8", "--stage", "world")
+    config = resolved("--preset", "tiny", "--minutes", "8", "--stage", "dynamics")
     assert config.tokenizer == PRESETS["tiny"].tokenizer
     assert config.dynamics.minutes == 8.0
 

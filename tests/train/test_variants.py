@@ -1,4 +1,4 @@
-"""`djinn train` with the models of Tables 2 and 3: from a data set to a world that is played, killed and continued."""
+"""`djinn train` with the model variants of Tables 2 and 3: train, kill, resume and play."""
 
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from djinn.generate import Session
 from djinn.models import World
 from djinn.train import run
 from djinn.train.checkpointer import checkpoint_path, load_checkpoint
-from djinn.train.loggers import read_metrics
+from djinn.train.loggers import last_evaluation, read_metrics
 from djinn.train.resolve import resolve_config
+from djinn.train.summary import summarize
 from djinn.train.trainer import Trainer
 
 SMALL = (
@@ -31,8 +32,8 @@ VARIANTS = {
 }
 
 
-class Died(Exception):
-    """In place of a kill."""
+class Killed(Exception):
+    """Stands for a kill."""
 
 
 @pytest.fixture(scope="module")
@@ -42,40 +43,40 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_variant_is_trained_continued_and_played(
+def test_variant_is_trained_resumed_and_played(
     variant: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(1)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
 
     def train(out: Path) -> None:
         options, config, given = parse_train([str(data), "--out", str(out), *SMALL.split(), *VARIANTS[variant]])
         run.train(data, out, resolve_config(config, Dataset.open(data), given=given, steps=options.steps))
 
-    def step_or_die(trainer: Trainer, batch: LoaderBatch) -> None:
-        if trainer.stage.name == "world" and trainer.step == 3:
-            raise Died
+    def step_or_kill(trainer: Trainer, batch: LoaderBatch) -> None:
+        if trainer.stage.name == "dynamics" and trainer.step == 3:
+            raise Killed
         step(trainer, batch)
 
-    train(whole)
+    train(uninterrupted)
     step = Trainer._train_step
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", step_or_die)
-        with pytest.raises(Died):
+        patch.setattr(Trainer, "_train_step", step_or_kill)
+        with pytest.raises(Killed):
             train(killed)
-    assert load_checkpoint(checkpoint_path(killed, "world"), "world")["step"] == 2
+    assert load_checkpoint(checkpoint_path(killed, "dynamics"), "dynamics")["step"] == 2
     train(killed)
-    states = [load_checkpoint(checkpoint_path(out, "world"), "world")["model"] for out in (whole, killed)]
+    states = [load_checkpoint(checkpoint_path(out, "dynamics"), "dynamics")["model"] for out in (uninterrupted, killed)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
-    config = load_yaml(TrainConfig, whole / "config.yaml").world
+    config = load_yaml(TrainConfig, uninterrupted / "config.yaml").world
     assert variant in (config.tokenizer.kind, config.latent_action.input)
-    logged = {name for record in read_metrics(whole) if record["stage"] == "world" for name in record}
+    logged = {name for record in read_metrics(uninterrupted) if record["stage"] == "dynamics" for name in record}
     assert ({"lam_ce", "lam_accuracy"} <= logged) == ("lam_psnr" not in logged) == (variant == "tokens")
-    assert run.last_figures(whole, "world")["val_lam_psnr"] > 0
-    assert "with inferred actions" in run.summary(whole)
+    assert last_evaluation(uninterrupted, "dynamics")["val_lam_psnr"] > 0
+    assert "with inferred actions" in summarize(uninterrupted)
 
-    world = World.from_pretrained(whole, "cpu")
+    world = World.from_pretrained(uninterrupted, "cpu")
     video = torch.from_numpy(np.stack([episode(90 + i, 4) for i in range(2)]))
     assert world.infer_actions(video).shape == (2, 3)
     session = Session(world, video[:, :2])

@@ -1,4 +1,4 @@
-"""A stage without any Genie in it: a linear model of noisy pixels."""
+"""A stage without a video model: a linear model of noisy pixels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from djinn.data.loader import Loader, LoaderBatch
-from djinn.train.parallel import Ranks
+from djinn.data.loader import Loader
+from djinn.train.ranks import Ranks
+from djinn.train.stages import Metrics, Stage, StepBatch
 
 
 class ToyClips:
@@ -23,8 +24,18 @@ class ToyClips:
         return np.stack([np.random.default_rng(int(i)).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8) for i in indices])
 
 
-class ToyStage:
-    """Predicts a frame from the one before it; `noise` makes the loss depend on the stage's generator."""
+class Noise:
+    """Random draws of the toy stage."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def select(self, clips: slice) -> Tensor:
+        return self.values[clips]
+
+
+class ToyStage(Stage):
+    """Predicts a frame from the one before it, to which noise is added."""
 
     name = "toy"
 
@@ -34,34 +45,33 @@ class ToyStage:
         self.noise = noise
         self.exports: list[Tensor] = []
         self.evaluated: list[Tensor] = []
-        self.at_step: Callable[[int], float] = lambda step: 0.0
+        self.added_loss: Callable[[int], float] = lambda call: 0.0
         self.calls = 0
 
-    @property
-    def parts(self) -> list[nn.Module]:
-        return [self.module]
+    def draw(self, clips: int, generator: torch.Generator) -> Noise:
+        return Noise(torch.randn(clips, 48, generator=generator))
 
-    def loss(self, batch: LoaderBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: StepBatch) -> tuple[Tensor, Metrics]:
         video = batch.video.flatten(2).float() / 255
-        past = video[:, 0] + self.noise * torch.randn(video[:, 0].shape, generator=generator)
-        loss = (self.module(past) - video[:, 1]).square().mean() + self.at_step(self.calls)
+        past = video[:, 0] + self.noise * batch.draws
+        loss = (self.module(past) - video[:, 1]).square().mean() + self.added_loss(self.calls)
         self.calls += 1
         return loss, {"half": loss.detach() / 2, "one": 1.0}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        torch.rand(3)  # must not disturb training
+        torch.rand(3)  # must not change the random numbers of later steps
         self.evaluated.append(self.module[0].weight.detach().clone())
-        return {"val_clips": 1.0, "val_figure": float(step)}
+        return {"val_clips": 1.0, "val_metric": float(step)}
 
-    def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
-        return "it went wrong: do this" if figures["val_figure"] >= 10 else None
+    def check_collapse(self, metrics: dict[str, float], step: int, progress: float) -> str | None:
+        return "a toy warning" if metrics["val_metric"] >= 10 else None
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, step: int) -> None:
         self.exports.append(self.module[0].weight.detach().clone())
 
 
 def loaders(batch: int, ranks: Ranks | None = None) -> Callable[[int], Loader]:
-    """Loaders of toy clips."""
+    """Return a factory of loaders of toy clips."""
     ranks = ranks or Ranks()
     return lambda position: Loader(
         ToyClips(), batch, position=position, rank=ranks.rank, ranks=ranks.count, prefetch=False

@@ -1,4 +1,4 @@
-"""A small moving world, and models that learn it in seconds."""
+"""A small data set of moving squares, and models that are trained on it in seconds."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SIZE, FRAMES = 16, 4
 
 
 def episode(seed: int, frames: int = 24) -> np.ndarray:
-    """A bright square that is pushed left, right, up or down on a coloured ground."""
+    """Return frames of a bright square that moves left, right, up or down on a coloured background."""
     random = np.random.default_rng(seed)
     video = np.empty((frames, SIZE, SIZE, 3), dtype=np.uint8)
-    place, ground = random.integers(0, 4, 2), random.integers(20, 90, 3)
+    position, background = random.integers(0, 4, 2), random.integers(20, 90, 3)
     for t in range(frames):
-        video[t] = ground
-        video[t, place[0] * 4 : place[0] * 4 + 4, place[1] * 4 : place[1] * 4 + 4] = (250, 220, 40)
+        video[t] = background
+        video[t, position[0] * 4 : position[0] * 4 + 4, position[1] * 4 : position[1] * 4 + 4] = (250, 220, 40)
         step = np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])[random.integers(4)]
-        place = (place + step) % 4
+        position = (position + step) % 4
     return video
 
 
 def write_dataset(path: Path, train: int = 6, val: int = 3) -> Dataset:
-    """Writes episodes with `DatasetWriter`, the last `val` of them held out."""
+    """Write a data set of episodes, the last `val` of them held out."""
     with DatasetWriter(path, height=SIZE, width=SIZE, fps=10) as writer:
         for number in range(train + val):
             split = "train" if number < train else "val"
@@ -47,7 +47,11 @@ def write_dataset(path: Path, train: int = 6, val: int = 3) -> Dataset:
 
 
 def tiny_config(**stage: object) -> TrainConfig:
-    """A config whose models have one or two blocks of width 16; `stage` changes the settings of both stages."""
+    """Return a config with models of one or two blocks of width 16.
+
+    Args:
+        stage: Changes of the settings of both stages.
+    """
     block = TransformerConfig(blocks=1, d_model=16, heads=2, head_dim=8, ffn_mult=2)
     settings = {"steps": 12, "batch": 4, "lr": 3e-3, "min_lr": 1e-4, "warmup": 2, "log_every": 2, "eval_every": 1000}
     both = StageConfig(**{**settings, "save_every": 5, **stage})  # pyrefly: ignore

@@ -18,7 +18,7 @@ from djinn.benchmark.machine import timed
 from djinn.config import SamplerConfig
 from djinn.generate.session import Session
 from djinn.models.world import World
-from djinn.train.trainer import peak_memory_mb
+from djinn.train.memory import peak_memory_mb
 
 LONG = 2_000
 """Frames of the long session of `play_long`."""

@@ -22,7 +22,7 @@ from djinn.errors import UserError
 from djinn.models.device import select_device
 from djinn.models.world import World, build
 from djinn.models.world_folder import find_world
-from djinn.train.trainer import peak_memory_mb
+from djinn.train.memory import peak_memory_mb
 
 DEFAULT_BATCH = 4
 """Clips per training step for a world without a run folder."""

@@ -38,7 +38,7 @@ class TrainOptions:
     out: Annotated[Path, arg(metavar="RUN")]
     """Folder of the run, for checkpoints, metrics, images and the world. An existing run is
     resumed."""
-    stage: Literal["all", "tokenizer", "world"] = "all"
+    stage: Literal["all", "tokenizer", "dynamics"] = "all"
     """Stage to train."""
     minutes: float | None = None
     """Training time in minutes, instead of the preset's number of steps. --tokenizer-share divides

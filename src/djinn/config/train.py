@@ -65,10 +65,10 @@ class TrainConfig:
     world: WorldConfig = WorldConfig()
     tokenizer: StageConfig = StageConfig(lr=3e-4, min_lr=3e-4, warmup=10_000, batch=48, steps=300_000)
     dynamics: StageConfig = StageConfig(lr=3e-5, min_lr=3e-6)
-    """The `world` stage: latent action model and dynamics together."""
+    """Stage `dynamics`: latent action model and dynamics together."""
     init_from: str | None = None
     """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's,
-    but for `fps`, and its tokenizer stays as it is, so that tokens keep their meaning: only the world stage is trained."""
+    but for `fps`, and its tokenizer stays as it is, so that tokens keep their meaning: only the dynamics stage is trained."""
     tokenizer_share: float = 0.3
     """Share of `--minutes` that the tokenizer gets when both stages run."""
     seed: int = 0
@@ -90,7 +90,7 @@ UNLIMITED = 1_000_000_000
 
 def with_limits(
     config: TrainConfig,
-    stage: Literal["all", "tokenizer", "world"] = "all",
+    stage: Literal["all", "tokenizer", "dynamics"] = "all",
     *,
     minutes: float | None = None,
     steps: int | None = None,
@@ -113,7 +113,7 @@ def with_limits(
         return part if steps is None else dataclasses.replace(part, steps=steps)
 
     share = config.tokenizer_share if stage == "all" else 0.0
-    if stage != "world":
+    if stage != "dynamics":
         config = dataclasses.replace(config, tokenizer=limit(config.tokenizer, share or 1.0))
     if stage != "tokenizer":
         config = dataclasses.replace(config, dynamics=limit(config.dynamics, 1.0 - share))

@@ -41,7 +41,7 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
     moving = "check that things move in the videos from one frame to the next: import them with a lower --fps"
     motion = (not actions.frame_diff_input, "show the encoder what moved: --world.latent-action.frame-diff-input")
     prepend = (dynamics.action == "add", "the other way of conditioning: --world.dynamics.action prepend")
-    anew = (_ALWAYS, "after that train the world stage anew, in a new run")
+    anew = (_ALWAYS, "after that train the dynamics stage in a new run")
     return {
         "tokenizer too coarse": [
             (
@@ -123,7 +123,7 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 "where the code is your own: check that each clip is trained and measured with its own actions; a batch that "
                 "is shuffled after its actions were inferred mixes them up",
             ),
-            (_ALWAYS, "train the world stage anew, in a new run"),
+            (_ALWAYS, "train the dynamics stage in a new run"),
         ],
         "weak control": [
             (_ALWAYS, longer),

@@ -1,80 +1,102 @@
-"""What an evaluation tells about a run that goes wrong, with the remedy; and whether the actions act."""
+"""Warnings, with a remedy, if an evaluation shows that training fails."""
 
 from __future__ import annotations
 
 from djinn.models.code_usage import min_used_share
+from djinn.models.training_summary import MIN_STEPS, NO_GAIN
 
-EARLIEST_STEP = 500
-EARLIEST_SHARE = 0.25
-"""All actions often sit on one code for the first few hundred steps, so nothing is said before these."""
-LATE_SHARE = 0.5
-NO_GAIN = 0.2
-"""dB of PSNR below which inferred actions are no better than random ones."""
+EARLIEST_PROGRESS = 0.25
+"""Share of training before which there is no warning.
+
+All clips often share one action for the first few hundred steps; `MIN_STEPS` applies as well.
+"""
+LATE_PROGRESS = 0.5
+"""Share of training from which a missing gain is reported."""
 
 
-def diagnose_world(figures: dict[str, float], actions: int, step: int, share: float, kind: str = "ema") -> str | None:
-    """A warning where the latent actions have collapsed or do nothing, else None.
+def warn_dynamics(
+    metrics: dict[str, float],
+    actions: int,
+    step: int,
+    progress: float,
+    *,
+    kind: str = "ema",
+    tokenizer_steps: int | None = None,
+) -> str | None:
+    """Return a warning if the latent actions have collapsed or have no effect, else None.
 
     Args:
-        figures: of `WorldStage.evaluate`.
-        actions: number of latent actions.
-        step: steps done.
-        share: share of training done.
-        kind: of the quantizer of latent actions, on which the remedy depends.
+        metrics: Result of `DynamicsStage.evaluate`.
+        actions: Number of latent actions.
+        step: Optimizer steps done.
+        progress: Share of training done.
+        kind: Kind of the latent actions' quantizer, on which the remedy depends.
+        tokenizer_steps: Steps that the tokenizer was trained for, None if unknown.
     """
-    if step < EARLIEST_STEP or share < EARLIEST_SHARE:
+    if step < MIN_STEPS or progress < EARLIEST_PROGRESS:
         return None
-    top, used, gain = figures["val_action_top"], int(figures["val_actions_used"]), figures["val_gain"]
+    top, used, gain = metrics["val_action_top"], int(metrics["val_actions_used"]), metrics["val_gain"]
+    problem = None
+    if top > 0.9:
+        problem = f"the latent actions have collapsed: one code has {top:.0%} of all use at step {step}"
+    elif used < actions / 2:
+        problem = (
+            f"most latent actions are dead: only {used} of {actions} codes have {min_used_share(actions):.1%} of the "
+            f"use or more at step {step}"
+        )
+    elif progress >= LATE_PROGRESS and gain < NO_GAIN:
+        problem = (
+            f"the latent actions have no effect yet: at step {step}, with {progress:.0%} of training done, roll-outs "
+            f"with inferred actions are only {gain:+.2f} dB better than with random ones"
+        )
+    if problem is None:
+        return None
+    if tokenizer_steps is not None and tokenizer_steps < MIN_STEPS:
+        return (
+            f"{problem}; the tokenizer was trained for {tokenizer_steps} steps only: start a new run with more "
+            "--minutes or --steps"
+        )
+    return f"{problem}; {_dynamics_remedy(kind) if top > 0.9 or used < actions / 2 else _NO_EFFECT_REMEDY}"
+
+
+_NO_EFFECT_REMEDY = (
+    "train longer (--minutes, --steps), raise --dynamics.lr if the loss still falls slowly, "
+    "or check that things move in the videos from one frame to the next (import with a lower --fps)"
+)
+
+
+def _dynamics_remedy(kind: str) -> str:
     quantizer = "--world.latent-action.quantizer"
     remedies = {
-        "ema": f"a higher {quantizer}.dead-code-threshold (for instance 0.3), a lower --dynamics.lr, "
+        "ema": f"a higher {quantizer}.dead-code-threshold (for example 0.3), a lower --dynamics.lr, "
         f"another {quantizer}.commitment, or fewer {quantizer}.codes",
         "gradient": f"{quantizer}.kind ema, which restarts dead codes, a lower --dynamics.lr, "
         f"another {quantizer}.commitment, or fewer {quantizer}.codes",
         "fsq": "a lower --dynamics.lr, or fewer levels",
     }
-    remedy = f"start a new run with {remedies[kind]}"
-    if top > 0.9:
-        return f"the latent actions have collapsed: one code has {top:.0%} of all use at step {step}; {remedy}"
-    if used < actions / 2:
-        least = min_used_share(actions)
-        return (
-            f"most latent actions are dead: only {used} of {actions} codes have {least:.1%} of the use or more "
-            f"at step {step}; {remedy}"
-        )
-    if share >= LATE_SHARE and gain < NO_GAIN:
-        return (
-            f"the latent actions do nothing yet: at step {step}, with {share:.0%} of training done, roll-outs with "
-            f"inferred actions are only {gain:+.2f} dB better than with random ones: "
-            "train longer (--minutes, --steps), raise --dynamics.lr if the loss still falls slowly, "
-            "or check that things move in the videos from one frame to the next (import with a lower --fps)"
-        )
-    return None
+    return f"start a new run with {remedies[kind]}"
 
 
-def diagnose_tokenizer(figures: dict[str, float], codes: int, step: int, share: float, kind: str = "ema") -> str | None:
-    """A warning where hardly any code of the tokenizer is in use, else None; arguments as of `diagnose_world`."""
-    if step < EARLIEST_STEP or share < EARLIEST_SHARE:
+def warn_tokenizer(metrics: dict[str, float], codes: int, step: int, progress: float, kind: str = "ema") -> str | None:
+    """Return a warning if hardly any code of the tokenizer is used, else None.
+
+    Args:
+        metrics: Result of `TokenizerStage.evaluate`.
+        codes: Size of the codebook.
+        step: Optimizer steps done.
+        progress: Share of training done.
+        kind: Kind of the quantizer, on which the remedy depends.
+    """
+    if step < MIN_STEPS or progress < EARLIEST_PROGRESS:
         return None
-    perplexity = figures["val_perplexity"]
+    perplexity = metrics["val_perplexity"]
     if perplexity >= max(2.0, codes / 100):
         return None
     learned = (
-        "--world.tokenizer.quantizer.kind ema and a higher --world.tokenizer.quantizer.dead-code-threshold (for instance 0.3), "
-        "a lower --tokenizer.lr, or another --world.tokenizer.quantizer.commitment"
+        "--world.tokenizer.quantizer.kind ema and a higher --world.tokenizer.quantizer.dead-code-threshold "
+        "(for example 0.3), a lower --tokenizer.lr, or another --world.tokenizer.quantizer.commitment"
     )
     return (
-        f"the tokenizer's codebook has collapsed: at step {step} it works as if it had {perplexity:.1f} of its {codes} "
-        f"codes; start a new run with {'a lower --tokenizer.lr' if kind == 'fsq' else learned}"
+        f"the tokenizer's codebook has collapsed: at step {step} the perplexity is {perplexity:.1f} with {codes} codes; "
+        f"start a new run with {'a lower --tokenizer.lr' if kind == 'fsq' else learned}"
     )
-
-
-def in_words(gain: float) -> str:
-    """Whether the latent actions act, by the gain in dB of inferred over random actions in roll-outs."""
-    if gain < NO_GAIN:
-        return "the latent actions do not act yet"
-    if gain < 1:
-        return "the latent actions begin to act"
-    if gain < 3:
-        return "the latent actions act"
-    return "the latent actions act strongly"

@@ -1,4 +1,4 @@
-"""AdamW as every stage uses it."""
+"""The optimizer of every stage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from djinn.config import StageConfig
 
 
 def build_optimizer(module: nn.Module, config: StageConfig) -> torch.optim.AdamW:
-    """AdamW with the config's betas, fused.
+    """Build a fused AdamW optimizer.
 
-    Weight decay acts on the weight matrices of linear and convolution layers and on nothing else: not on norms, biases,
-    position and token embeddings, nor on a codebook, whose vectors it would draw together.
+    Weight decay applies to the weight matrices of linear and convolution layers only, not to norms,
+    biases, embeddings or codebooks.
 
     Args:
-        module: what is trained.
-        config: with `lr`, `betas` and `weight_decay`.
+        module: Module to train.
+        config: Settings with `lr`, `betas` and `weight_decay`.
     """
     matrices = {
         id(layer.weight)

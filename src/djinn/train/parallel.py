@@ -1,109 +1,101 @@
-"""Several processes as `torchrun` starts them: who am I, what do we agree on.
-
-Data parallel only. Each rank draws its own share of the global batch; rank 0 alone writes.
-"""
+"""Gradients of one optimizer step over all ranks."""
 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from djinn.errors import UserError
+from djinn.train.ranks import Ranks
+from djinn.train.stages.stage import ForwardContext, Metrics, Stage, StepBatch
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among all that train together."""
+class Parallel(Protocol):
+    """A stage, replicated or sharded over ranks."""
 
-    rank: int = 0
-    count: int = 1
-    local: int = 0
-    """Rank on this machine, which picks the GPU."""
+    def backward(self, batches: Sequence[StepBatch], forward_context: ForwardContext) -> tuple[Tensor, Metrics]:
+        """Run the forward and backward passes of one optimizer step.
 
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
+        Afterwards the parameters have the gradient of the mean loss over the global batch.
 
-    def agree(self, signal: int, seconds: float) -> tuple[int, float]:
-        """Makes all ranks see the same: the largest signal number and the longest time of any of them."""
-        if self.count == 1:
-            return signal, seconds
-        both = torch.tensor([signal, seconds], dtype=torch.float64)  # on the CPU: gloo, no wait for the GPU
-        dist.all_reduce(both, dist.ReduceOp.MAX)
-        return int(both[0]), float(both[1])
+        Args:
+            batches: This rank's clips in equal parts, one per accumulated pass.
+            forward_context: Context of the forward passes.
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of a tensor over all ranks."""
-        if self.count > 1:
-            dist.all_reduce(values)
-        return values / self.count
-
-    def wait(self) -> None:
-        """Waits until all ranks are here."""
-        if self.count > 1:
-            dist.barrier()
-
-    def share(self, batch: int, accumulate: int) -> int:
-        """Clips of one optimizer step that fall to this rank.
-
-        Raises:
-            UserError: they cannot be split evenly.
+        Returns:
+            Mean loss of this rank's clips, detached, and metrics to log.
         """
-        if batch % (self.count * accumulate):
-            raise UserError(
-                f"a batch of {batch} clips does not split over {self.count} processes with grad_accum_steps {accumulate}: "
-                f"make batch a multiple of {self.count * accumulate}"
-            )
-        return batch // self.count
+        ...
 
 
-def find_ranks() -> Ranks:
-    """Reads what `torchrun` says in the environment; one process alone where it says nothing."""
-    read = {name: int(os.environ.get(name, default)) for name, default in [("RANK", 0), ("WORLD_SIZE", 1)]}
-    return Ranks(read["RANK"], read["WORLD_SIZE"], int(os.environ.get("LOCAL_RANK", read["RANK"])))
+def parallelize(stage: Stage, ranks: Ranks) -> Parallel:
+    """Prepare a stage for training on all ranks: one process, or data parallelism."""
+    return SingleProcess(stage) if ranks.count == 1 else DataParallel(stage, ranks)
 
 
-@contextmanager
-def process_group() -> Generator[Ranks]:
-    """Joins the process group for its duration where there is more than one process and none has joined yet."""
-    ranks = find_ranks()
-    joins = ranks.count > 1 and not dist.is_initialized()
-    if joins:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield ranks
-    finally:
-        if joins:
-            dist.destroy_process_group()
+class SingleProcess:
+    """Training in one process."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def backward(self, batches: Sequence[StepBatch], forward_context: ForwardContext) -> tuple[Tensor, Metrics]:
+        """Run the passes of one optimizer step; see `Parallel.backward`."""
+        if len(batches) > 1:
+            return self.stage.accumulate(batches, forward_context)
+        with forward_context():
+            loss, metrics = self.stage.loss(batches[0])
+        loss.backward()
+        return loss.detach(), metrics
 
 
-def pick_device(ranks: Ranks) -> torch.device:
-    """The GPU of this rank, or the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", ranks.local % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+class DataParallel:
+    """Data-parallel training by `DistributedDataParallel`, each rank with a replica of the weights.
 
-
-def data_parallel(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """`module`, wrapped so that its gradients are averaged over all ranks; itself where there is only one.
-
-    Buffers are not broadcast: codebooks add up their statistics over ranks themselves and stay equal.
+    With gradient accumulation the gradients are averaged once, after the last pass, without
+    `DistributedDataParallel`: `Stage.accumulate` may run several backward passes over each weight.
     """
-    if ranks.count == 1:
-        return module
-    known = inspect.signature(DistributedDataParallel).parameters
-    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch renames it
-    options: dict[str, Any] = {sync: False}
-    return DistributedDataParallel(module, find_unused_parameters=False, **options)
+
+    def __init__(self, stage: Stage, ranks: Ranks) -> None:
+        self.stage, self.ranks = stage, ranks
+        # Buffers are not broadcast: quantizers sum their statistics over ranks and stay equal.
+        known = inspect.signature(DistributedDataParallel).parameters
+        sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # renamed in torch
+        options: dict[str, Any] = {sync: False}
+        self._replica = DistributedDataParallel(_StageLoss(stage), find_unused_parameters=False, **options)
+
+    def backward(self, batches: Sequence[StepBatch], forward_context: ForwardContext) -> tuple[Tensor, Metrics]:
+        """Run the passes of one optimizer step; see `Parallel.backward`."""
+        if len(batches) == 1:
+            with forward_context():
+                loss, metrics = self._replica(batches[0])
+            loss.backward()
+            return loss.detach(), metrics
+        loss, metrics = self.stage.accumulate(batches, forward_context)
+        self._average_gradients()
+        return loss, metrics
+
+    def _average_gradients(self) -> None:
+        gradients = [p.grad for p in self.stage.module.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.ranks.count
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+class _StageLoss(nn.Module):
+    """A stage's loss as a module, the form that `DistributedDataParallel` wraps."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.module = stage.module
+        self._loss = stage.loss
+
+    def forward(self, batch: StepBatch) -> tuple[Tensor, Metrics]:
+        return self._loss(batch)

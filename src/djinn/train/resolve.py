@@ -18,7 +18,7 @@ def resolve_config(
     dataset: Dataset,
     *,
     given: Collection[str] = (),
-    stage: Literal["all", "tokenizer", "world"] = "all",
+    stage: Literal["all", "tokenizer", "dynamics"] = "all",
     minutes: float | None = None,
     steps: int | None = None,
 ) -> TrainConfig:
@@ -43,7 +43,7 @@ def resolve_config(
         _check_fixed_settings(config.init_from, given)
         sizes = load_yaml(WorldConfig, find_world(config.init_from) / "config.yaml")
         config = dataclasses.replace(config, world=dataclasses.replace(sizes, fps=config.world.fps))
-        stage = "world"
+        stage = "dynamics"
     world = config.world
     for side, actual in (("height", dataset.height), ("width", dataset.width)):
         if f"world.{side}" in given and getattr(world, side) != actual:

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the share of training that is done."""
+"""Learning-rate schedules over the share of training that is done."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 from djinn.config import StageConfig
 
 LONGEST_WARMUP = 0.1
-"""A warm-up never takes more than this share of training, however many steps it was given."""
+"""Largest share of training that the warm-up takes, whatever its number of steps."""
 
 
 def progress(config: StageConfig, step: int, seconds: float) -> float:
-    """Share of training that is done, in [0, 1].
+    """Return the share of training that is done, in [0, 1].
 
     Args:
-        config: with `steps`, and `minutes` if time counts as well.
-        step: optimizer steps done.
-        seconds: time trained so far.
+        config: Settings with `steps`, and `minutes` if time is limited as well.
+        step: Optimizer steps done.
+        seconds: Training time so far.
     """
     share = step / config.steps
     if config.minutes is not None:
@@ -26,19 +26,19 @@ def progress(config: StageConfig, step: int, seconds: float) -> float:
 
 
 def learning_rate(config: StageConfig, step: int, share: float) -> float:
-    """Learning rate of the step that follows `step` done ones.
+    """Return the learning rate of the next optimizer step.
 
-    Linear warm-up over `config.warmup` steps (cut short at a tenth of training, so that a short run reaches its rate),
-    times the shape of the schedule at `share` of training: cosine from `lr` to `min_lr`; `wsd`, `lr` and then linear to
-    `min_lr` over the last `decay`; or constant.
+    Linear warm-up over `config.warmup` steps, or over a tenth of training if that is shorter, times
+    the schedule: cosine from `lr` at the end of the warm-up to `min_lr` at the end of training;
+    `wsd`, constant and then linear to `min_lr` over the last `decay`; or constant.
 
     Args:
-        config: with `lr`, `min_lr`, `warmup`, `schedule` and `decay`.
-        step: optimizer steps done.
-        share: as of `progress`.
+        config: Settings with `lr`, `min_lr`, `warmup`, `schedule` and `decay`.
+        step: Optimizer steps done.
+        share: Result of `progress`.
     """
     if config.schedule == "cosine":
-        height = 0.5 * (1 + math.cos(math.pi * share))
+        height = 0.5 * (1 + math.cos(math.pi * _share_after_warmup(config, step, share)))
     elif config.schedule == "wsd":
         height = min(1.0, (1 - share) / config.decay) if config.decay > 0 else 1.0
     else:
@@ -47,3 +47,15 @@ def learning_rate(config: StageConfig, step: int, share: float) -> float:
     if step < config.warmup:
         rate *= min(1.0, max((step + 1) / config.warmup, share / LONGEST_WARMUP))
     return rate
+
+
+def _share_after_warmup(config: StageConfig, step: int, share: float) -> float:
+    """Return the share of the time after the warm-up that is done, in [0, 1].
+
+    With a limit on minutes the share at which the warm-up ended is estimated from the mean time per
+    step so far. The result never decreases, even if that time varies.
+    """
+    if step <= config.warmup and share <= LONGEST_WARMUP:
+        return 0.0
+    warmup = min(LONGEST_WARMUP, config.warmup * share / step) if step > 0 else 0.0
+    return max(0.0, (share - warmup) / (1 - warmup))

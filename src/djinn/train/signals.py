@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request to stop."""
+"""Ctrl-C and SIGTERM as requests to save and stop."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(SystemExit):
-    """Training was asked to stop and has saved its state; the exit code is 130 after Ctrl-C, 143 after SIGTERM."""
+    """Training was stopped by a signal and is saved; the exit code is 128 + signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
 
 class StopSignals:
-    """Within it, a first Ctrl-C or SIGTERM only sets `received`; a second one ends the program at once.
+    """Context in which the first Ctrl-C or SIGTERM sets `received`, and the second one exits.
 
-    In a thread other than the main one it does nothing, since Python delivers signals to the main thread.
+    It has no effect outside the main thread, to which Python delivers signals.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, Any] = {}
+        """Number of the first signal, or 0."""
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in NUMBERS:
-                self._before[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before.clear()
+        self._previous.clear()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received:
             raise Stopped(number)
         self.received = number
-        os.write(2, b"\nstopping after this step; once more stops at once\n")  # print is not safe in a handler
+        # os.write, since print is not safe in a signal handler
+        os.write(2, b"\nstopping after this step; press Ctrl-C once more to exit without saving\n")
 
 
 def command_line() -> str:
-    """The command that started this program, to be typed again."""
+    """Return the shell command that started this program."""
     program = Path(sys.argv[0])
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         count = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])

@@ -1,4 +1,4 @@
-"""Tokens of training clips, kept on disk: the tokenizer is frozen in the world stage, so each clip is encoded once."""
+"""Tokens of training clips on disk: the tokenizer is frozen, so each clip is encoded once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-LARGEST = 4 * 2**30
-"""Bytes above which nothing is kept and every batch is encoded anew."""
+MAX_BYTES = 4 * 2**30
+"""Size above which no cache is created."""
 
 
 class TokenCache:
-    """Tokens of every clip of a data set, filled as clips come up: one row of uint16 per clip, 0 where nothing is yet.
+    """Memory-mapped tokens of the clips of a data set, filled as the clips are first used.
 
-    Rows hold token + 1. A batch with any clip that is not kept yet is encoded as a whole, so that a row depends on
-    nothing but the order of batches, and a continued run reads the same as one that was never stopped.
+    One uint16 row per clip holds token + 1, and 0 if the clip was not encoded yet. A batch with any
+    such clip is encoded as a whole, so that the content depends on the order of batches only and a
+    resumed run reads the tokens of an uninterrupted one.
 
     Args:
-        path: the `.npy` file, made by `open_cache`.
+        path: `.npy` file that `open_cache` created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,23 +34,23 @@ class TokenCache:
         self._rows = np.load(path, mmap_mode="r+")
 
     def tokens(self, indices: Tensor, encode: Callable[[], Int[Tensor, "b t n"]]) -> Int[Tensor, "b t n"]:
-        """Tokens of the clips at `indices`, on the CPU if they were kept.
+        """Return the tokens of the clips at `indices`, on the CPU.
 
         Args:
-            indices: numbers of the clips.
-            encode: gives the tokens of all of them.
+            indices: Indices of the clips.
+            encode: Encodes these clips; called if any of them is missing.
         """
-        at = np.asarray(indices)
-        rows = self._rows[at]
-        known = rows.all(axis=(1, 2))
-        if not known.all():
-            fresh = (encode().cpu().numpy() + 1).astype(np.uint16)
-            rows[~known] = fresh[~known]
-            self._rows[at[~known]] = rows[~known]
+        clips = np.asarray(indices)
+        rows = self._rows[clips]
+        cached = rows.all(axis=(1, 2))
+        if not cached.all():
+            encoded = (encode().cpu().numpy() + 1).astype(np.uint16)
+            rows[~cached] = encoded[~cached]
+            self._rows[clips[~cached]] = rows[~cached]
         return torch.from_numpy(rows.astype(np.int64) - 1)
 
     def remove(self) -> None:
-        """Deletes the file."""
+        """Delete the file and its folder."""
         del self._rows
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
@@ -60,51 +61,57 @@ def open_cache(
     shape: tuple[int, int, int],
     codes: int,
     *,
-    say: Callable[[str], None],
-    make: bool = True,
+    warn: Callable[[str], None],
+    create: bool = True,
 ) -> TokenCache | None:
-    """Opens the cache of a run, or makes it, with room for all of it at once so that the disk cannot fill up later.
+    """Open the cache of a run, or create it.
+
+    A new file gets its full size at once, so that the disk cannot fill up later.
 
     Args:
-        folder: `RUN/tokens`; caches with another key in it are removed.
-        key: says what the tokens depend on: tokenizer weights, data set, clip length and stride.
-        shape: number of clips, frames in a clip, tokens in a frame.
-        codes: size of the codebook.
-        say: is told why there is no cache.
-        make: False only opens one that another rank has made.
+        folder: `RUN/tokens`; caches with another key are deleted.
+        key: Hash of what the tokens depend on: tokenizer weights, data set, clip length and stride.
+        shape: Clips, frames per clip, tokens per frame.
+        codes: Size of the codebook.
+        warn: Receives the reason if there is no cache.
+        create: False opens only a cache that another rank has created.
 
     Returns:
-        The cache, or None where it would be too large: tokens are then made anew for each batch.
+        The cache, or None if it does not fit; each batch is then encoded whenever it is used.
     """
     path = folder / f"train-{key}.npy"
-    size = 2 * math.prod(shape)
-    if not path.exists() and make:
+    if not path.exists() and create:
         shutil.rmtree(folder, ignore_errors=True)
-        reason = None
-        if codes >= 2**16 - 1:
-            reason = f"{codes} codes do not fit into 16 bits"
-        elif size > LARGEST:
-            reason = f"they would take {size / 2**30:.1f} GiB"
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            if size > shutil.disk_usage(folder).free // 2:
-                reason = f"{size / 2**20:.0f} MiB would take more than half of the free disk"
+        reason = _reason_against(folder, shape, codes)
         if reason is None:
             try:
-                _make(path, shape)
+                _create(path, shape)
             except OSError as error:
                 reason = str(error.strerror or error)
         if reason is not None:
-            say(f"tokens of clips are not kept ({reason}): each batch is encoded anew")
+            warn(f"the tokens of clips are not cached ({reason}): each batch is encoded whenever it is used")
     return TokenCache(path) if path.exists() else None
 
 
-def _make(path: Path, shape: tuple[int, int, int]) -> None:
+def _reason_against(folder: Path, shape: tuple[int, int, int], codes: int) -> str | None:
+    """Return why a cache must not be created, or None; creates the folder."""
+    size = 2 * math.prod(shape)
+    if codes >= 2**16 - 1:
+        return f"{codes} codes do not fit into 16 bits"
+    if size > MAX_BYTES:
+        return f"they would take {size / 2**30:.1f} GiB"
+    folder.mkdir(parents=True, exist_ok=True)
+    if size > shutil.disk_usage(folder).free // 2:
+        return f"{size / 2**20:.0f} MiB would take more than half of the free disk space"
+    return None
+
+
+def _create(path: Path, shape: tuple[int, int, int]) -> None:
     temporary = path.with_suffix(".tmp")
     try:
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
         del rows
-        if hasattr(os, "posix_fallocate"):  # a file with holes would end the program when the disk is full
+        if hasattr(os, "posix_fallocate"):  # writing into a sparse file on a full disk raises SIGBUS
             with open(temporary, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         os.replace(temporary, path)
@@ -112,9 +119,9 @@ def _make(path: Path, shape: tuple[int, int, int]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def fingerprint(module: nn.Module, *more: object) -> str:
-    """A short hash of a module's weights and of whatever else matters."""
-    digest = hashlib.sha256(repr(more).encode())
+def fingerprint(module: nn.Module, *values: object) -> str:
+    """Return a short hash of a module's weights and of further values."""
+    digest = hashlib.sha256(repr(values).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -1,17 +1,16 @@
-"""One loop for every stage: steps, logs, evaluations, checkpoints, and a clean end whenever one is asked for."""
+"""The training loop of every stage: steps, logs, evaluations, checkpoints, and a clean stop."""
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from djinn.atomic import room_for
 from djinn.config import StageConfig, TrainConfig, WorldConfig
@@ -19,80 +18,44 @@ from djinn.config.yaml import to_dict
 from djinn.data.loader import LoaderBatch
 from djinn.errors import UserError
 from djinn.models.serialization import is_whole
-from djinn.train import checkpointer as checkpoint
+from djinn.train.checkpointer import Checkpointer, FileCheckpointer
+from djinn.train.compatibility import check_same, with_defaults
 from djinn.train.ema import WeightAverage
-from djinn.train.loggers import Metrics, Progress
+from djinn.train.loggers import MetricsLog
+from djinn.train.memory import peak_memory_mb
+from djinn.train.metric_window import MetricWindow
 from djinn.train.optimizer import build_optimizer
-from djinn.train.parallel import Ranks, data_parallel
+from djinn.train.parallel import parallelize
 from djinn.train.precision import autocast, compile_blocks, eager
+from djinn.train.progress_bar import ProgressBar
+from djinn.train.ranks import Ranks
 from djinn.train.schedule import learning_rate, progress
 from djinn.train.signals import Stopped, StopSignals, command_line
+from djinn.train.stages.stage import Stage, StepBatch
 
-SAVE_SECONDS = 60.0
-"""A checkpoint is never older than this, unless writing one takes longer than a twentieth of it."""
-
-
-class Stage(Protocol):
-    """What is trained: the trainer knows nothing else of it."""
-
-    name: str
-
-    @property
-    def module(self) -> nn.Module:
-        """All that is trained and saved."""
-        ...
-
-    @property
-    def parts(self) -> list[nn.Module]:
-        """Parts of `module` that learn apart: the gradient norm is clipped in each by itself."""
-        ...
-
-    def loss(self, batch: LoaderBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The loss of one pass and figures to log."""
-        ...
-
-    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """Figures on held-out clips; puts pictures into the run folder."""
-        ...
-
-    def diagnose(self, figures: dict[str, float], step: int, share: float) -> str | None:
-        """A warning with its remedy where the figures of an evaluation tell that something went wrong."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Writes what a person uses, after each checkpoint, into the run folder."""
-        ...
-
-
-class _Loss(nn.Module):
-    """A stage's loss as a module, which is what data-parallel training wraps."""
-
-    def __init__(self, stage: Stage) -> None:
-        super().__init__()
-        self.module = stage.module
-        self._loss = stage.loss
-
-    def forward(self, batch: LoaderBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-        return self._loss(batch, generator)
+SAVE_INTERVAL = 60.0
+"""Largest age of a checkpoint in seconds, unless saving takes more than a twentieth of it."""
+SHOWN_METRICS = ("psnr", "lam_psnr", "lam_ce", "ce")
+"""Metrics on the progress bar; `loss` for a stage that has none of them."""
 
 
 class Trainer:
-    """Trains one stage until its steps or minutes are over, and continues where an earlier call was stopped.
+    """Trains one stage until its steps or minutes are over, and resumes from its checkpoint.
 
-    On the CPU, with a fixed number of steps, stopping anywhere and continuing gives the same weights to the bit: the
-    order of clips and the stage's random numbers are functions of (seed, step), and all else that a step depends on is
-    in the checkpoint.
+    On the CPU and with a fixed number of steps, a run that was stopped and resumed reaches the
+    weights of an uninterrupted run bit for bit: the order of clips and the random draws are
+    functions of seed and step, and the checkpoint holds the rest of the state.
 
     Args:
-        stage: what to train, already on its device.
-        config: how.
-        train_config: the whole run's config: seed, precision, compilation, and all that a checkpoint must agree with.
-        loader_factory: given how many global batches were consumed, gives the batches that follow for this rank, each
-            with this rank's share of `config.batch` clips.
-        folder: the run folder.
-        metrics: the run's log; by default `metrics.jsonl` alone.
-        ranks: this process among all.
-        depends: what else a checkpoint must agree with, for instance the identity of the data set.
+        stage: Stage to train, on its device.
+        config: Settings of the stage.
+        train_config: Config of the run.
+        loader_factory: Returns this rank's batches after a given number of global batches.
+        folder: Run folder.
+        log: Log of the run; by default `metrics.jsonl` alone.
+        ranks: Rank of this process.
+        checkpointer: By default one file in the run folder.
+        depends: What else a checkpoint must agree with, for example the identity of the data set.
     """
 
     def __init__(
@@ -103,39 +66,41 @@ class Trainer:
         loader_factory: Callable[[int], Iterable[LoaderBatch]],
         folder: Path,
         *,
-        metrics: Metrics | None = None,
+        log: MetricsLog | None = None,
         ranks: Ranks | None = None,
+        checkpointer: Checkpointer | None = None,
         depends: dict[str, str] | None = None,
     ) -> None:
         self.stage, self.config, self.train_config = stage, config, train_config
         self.loader_factory, self.folder = loader_factory, folder
-        self.metrics = metrics or Metrics(folder)
+        self.log = log or MetricsLog(folder)
         self.ranks = ranks or Ranks()
-        self.path = checkpoint.checkpoint_path(folder, stage.name)
+        self.checkpointer = checkpointer or FileCheckpointer(folder, stage.name, writes=self.ranks.is_first)
         self.device = next(stage.module.parameters()).device
-        self._key = "dynamics" if stage.name == "world" else stage.name  # the stage's place in the config
         self.identity = {
             "world": to_dict(train_config.world),
-            self._key: to_dict(config),
+            stage.name: to_dict(config),
             "seed": train_config.seed,
             "precision": train_config.precision,
             **(depends or {}),
+            **stage.identity(),
         }
-        self.clips = self.ranks.share(config.batch, config.grad_accum_steps)
+        self.clips = self.ranks.local_batch_size(config.batch, config.grad_accum_steps)
         self.optimizer = build_optimizer(stage.module, config)
         self.average = WeightAverage(stage.module, config.ema_decay) if config.ema_decay > 0 else None
         self.compiled = compile_blocks(stage.module, self.device, train_config.compile)
-        self.model = data_parallel(_Loss(stage), self.ranks)
+        self.parallel = parallelize(stage, self.ranks)
         self.generator = torch.Generator(self.device)
+        self.window = MetricWindow(self.device)
         self.step = 0
         self.seconds = 0.0
-        self.figures: dict[str, float] = {}
-        self._saved_step: int | None = None
+        self.metrics: dict[str, float] = {}
+        """Metrics of the last evaluation in this call of `run`."""
         self.metadata_changed = False
-        self._save_cost = 0.0
+        """Whether settings of the world that no step depends on differ from the checkpoint."""
+        self._save_seconds = 0.0
         self._warned = False
         self._shown = (0.0, "")
-        self._restart_window()
 
     @property
     def finished(self) -> bool:
@@ -143,37 +108,39 @@ class Trainer:
         return progress(self.config, self.step, self.seconds) >= 1
 
     def run(self) -> dict[str, float]:
-        """Trains to the end.
+        """Train to the end.
 
         Returns:
-            The figures of the last evaluation; empty if there was nothing left to do.
+            Metrics of the last evaluation; empty if the stage was finished before.
 
         Raises:
-            Stopped: after Ctrl-C or SIGTERM; the state is saved.
-            UserError: the loss is not finite, the disk is full, or a checkpoint is not of this run.
+            Stopped: After Ctrl-C or SIGTERM; the state is saved.
+            UserError: The loss is not finite, the disk is full, or the checkpoint is of another
+                run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.resume()
         if self.finished:
             if self.metadata_changed:
-                self.save(again=True)  # the frames a second or the sampler of the world, which no step depends on
+                self.save(overwrite=True)
             return {}
-        self._bar = Progress(self.stage.name, shown=self.ranks.first)
+        self._bar = ProgressBar(self.stage.name, shown=self.ranks.is_first)
         loader = self.loader_factory(self.step)
         self._saved_at = time.monotonic()
         self._began = self._saved_at - self.seconds
+        self.window.restart()
         try:
             with StopSignals() as signals:
                 self._loop(iter(loader), signals)
         finally:
             self._bar.close()
             getattr(loader, "close", lambda: None)()
-        return self.figures
+        return self.metrics
 
     def _loop(self, batches: Iterator[LoaderBatch], signals: StopSignals) -> None:
         self.stage.module.train()
         while True:
-            received, self.seconds = self.ranks.agree(signals.received, time.monotonic() - self._began)
+            received, self.seconds = self.ranks.all_reduce_max(signals.received, time.monotonic() - self._began)
             if self.finished:
                 break
             if received:
@@ -183,7 +150,7 @@ class Trainer:
                 self._log()
             self._show_progress()
             if self.finished:
-                continue  # evaluated below and saved after that, so that an evaluation that fails is made up for
+                continue  # evaluated and saved below, in this order, so that a resumed run repeats a failed evaluation
             if self.step % self.config.eval_every == 0:
                 self._evaluate()
             if self.step % self.config.save_every == 0 or self._save_is_due():
@@ -192,170 +159,151 @@ class Trainer:
         self._evaluate()
         self.save()
         self._write({"seconds": self.seconds, "peak_memory_mb": peak_memory_mb(self.device)})
-        received, _ = self.ranks.agree(signals.received, self.seconds)
+        received, _ = self.ranks.all_reduce_max(signals.received, self.seconds)
         if received:
             self._stop(received)
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _train_step(self, batch: LoaderBatch) -> None:
         share = progress(self.config, self.step, self.seconds)
         self.lr = learning_rate(self.config, self.step, share)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
-        # One state of the generator per (seed, step, rank): nothing of it is left to carry over a restart.
-        number = (self.train_config.seed * 1_000_003 + self.step) * 4_099 + self.ranks.rank
-        self.generator.manual_seed(number % 2**63)
-        video = batch.video.to(self.device, non_blocking=True)
-        size = self.clips // self.config.grad_accum_steps
-        for start in range(0, self.clips, size):
-            part = LoaderBatch(batch.indices[start : start + size], video[start : start + size])
-            last = start + size >= self.clips
-            with nullcontext() if last or self.ranks.count == 1 else self.model.no_sync():  # pyrefly: ignore
-                with autocast(self.device, self.train_config.precision):
-                    loss, logs = self.model(part, self.generator)
-                (loss / self.config.grad_accum_steps).backward()
-            self._accumulate({"loss": loss.detach(), **logs})
-        norm = self._clip()
-        self._accumulate({"grad_norm": norm})
-        self._sound = self._sound & torch.isfinite(loss.detach() + norm)
-        if self.device.type == "cpu":  # elsewhere the question would wait for the device: asked when logging
-            self._check_sound()
+        loss, metrics = self.parallel.backward(self._split(batch), self._autocast)
+        norm = self._clip_gradients()
+        self._step_frames = self.config.batch * batch.video.shape[1]
+        self.window.add({"loss": loss, **metrics, "grad_norm": norm}, self._step_frames)
+        if self.device.type == "cpu":  # on a GPU this would wait for the step, so it is checked with the logs
+            self._check_finite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.stage.module)
         self.step += 1
-        self._step_frames = self.config.batch * video.shape[1]
-        self._window_frames += self._step_frames
 
-    def _clip(self) -> Tensor:
+    def _split(self, batch: LoaderBatch) -> list[StepBatch]:
+        """Move this rank's clips to the device, in one part per pass, with their random draws."""
+        # A function of (seed, step): nothing of the generator's state has to be saved.
+        self.generator.manual_seed((self.train_config.seed * 1_000_003 + self.step) * 4_099 % 2**63)
+        draws = self.stage.draw(self.config.batch, self.generator)
+        video = batch.video.to(self.device, non_blocking=True)
+        size, first = self.clips // self.config.grad_accum_steps, self.ranks.rank * self.clips
+        parts = []
+        for start in range(0, self.clips, size):
+            own = slice(start, start + size)
+            selected = None if draws is None else draws.select(slice(first + start, first + start + size))
+            parts.append(StepBatch(batch.indices[own], video[own], selected))
+        return parts
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast(self.device, self.train_config.precision)
+
+    def _clip_gradients(self) -> Tensor:
+        """Clip the gradients of each group and return the norm of all gradients before clipping."""
         norms = []
-        for part in self.stage.parts:
-            gradients = [p.grad for p in part.parameters() if p.grad is not None]
+        for module in self.stage.clip_groups:
+            gradients = [p.grad for p in module.parameters() if p.grad is not None]
             norms.append(torch.nn.utils.get_total_norm(gradients))
             if self.config.grad_clip > 0:
-                torch.nn.utils.clip_grads_with_norm_(list(part.parameters()), self.config.grad_clip, norms[-1])
+                torch.nn.utils.clip_grads_with_norm_(list(module.parameters()), self.config.grad_clip, norms[-1])
         return torch.stack(norms).norm()
 
-    def _accumulate(self, values: dict[str, Any]) -> None:
-        """Adds figures up on the device; a mean over passes is taken when they are logged."""
-        for name, value in values.items():
-            value = torch.as_tensor(value, dtype=torch.float32, device=self.device)
-            before = self._sums.get(name)
-            self._sums[name] = torch.stack([value, torch.ones_like(value)]) + (0 if before is None else before)
-
-    def _restart_window(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._sound = torch.ones((), dtype=torch.bool, device=self.device)
-        self._window_frames = 0
-        self._window_began = time.monotonic()
-        self._window_idle = 0.0
-
-    def _check_sound(self) -> None:
-        if bool(self._sound):
+    def _check_finite(self) -> None:
+        if self.window.is_finite():
             return
-        saved = self._saved_step
-        key = "tokenizer" if self.stage.name == "tokenizer" else "dynamics"
+        name, saved, clip = self.stage.name, self.checkpointer.saved_step, self.config.grad_clip
         raise UserError(
-            f"the loss or its gradient is not finite at step {self.step} of stage {self.stage.name}; "
-            + ("nothing was saved yet" if saved is None else f"the last good checkpoint (step {saved}) is intact")
-            + f": start a new run (another --out) with a lower --{key}.lr (now {self.config.lr:g})"
-            + (
-                f" or --{key}.grad-clip (now {self.config.grad_clip:g})"
-                if self.config.grad_clip > 0
-                else f" or with --{key}.grad-clip 1"
-            )
+            f"the loss or its gradient is not finite at step {self.step} of stage {name}; "
+            + ("no checkpoint was saved yet" if saved is None else f"the checkpoint of step {saved} is intact")
+            + f": start a new run (another --out) with a lower --{name}.lr (now {self.config.lr:g})"
+            + (f" or --{name}.grad-clip (now {clip:g})" if clip > 0 else f" or with --{name}.grad-clip 1")
         )
 
     def _log(self) -> None:
-        if not self._sums:
+        if not self.window:
             return
-        self._check_sound()
-        names = list(self._sums)
-        means = self.ranks.mean(torch.stack([pair[0] / pair[1] for pair in self._sums.values()]))
-        values = dict(zip(names, means.tolist(), strict=True))  # the one wait for the device
-        busy = max(time.monotonic() - self._window_began - self._window_idle, 1e-9)
-        rate = self._window_frames / busy
+        self._check_finite()
+        means = self.ranks.mean(self.window.means()).tolist()  # the only wait for the device
+        values = dict(zip(self.window.names(), means, strict=True))
+        rate = self.window.frames_per_second()
         self._write({"seconds": self.seconds, "lr": self.lr, "frames_per_second": rate, **values})
-        shown = [n for n in ("psnr", "lam_psnr", "lam_ce", "ce") if n in values] or ["loss"]
-        self._shown = rate, "  ".join(f"{n.replace('_', ' ')} {values[n]:.4g}" for n in shown)
-        self._restart_window()
+        shown = [name for name in SHOWN_METRICS if name in values] or ["loss"]
+        self._shown = rate, "  ".join(f"{name.replace('_', ' ')} {values[name]:.4g}" for name in shown)
+        self.window.restart()
 
     def _show_progress(self) -> None:
-        rate, figures = self._shown
-        if not rate:
-            rate = self._window_frames / max(time.monotonic() - self._window_began - self._window_idle, 1e-9)
+        rate, metrics = self._shown
+        rate = rate or self.window.frames_per_second()
         left = (self.config.steps - self.step) * self._step_frames / rate
         if self.config.minutes is not None:
             left = min(left, 60 * self.config.minutes - self.seconds)
-        self._bar.update(progress(self.config, self.step, self.seconds), self.step, left, rate, figures)
+        self._bar.update(progress(self.config, self.step, self.seconds), self.step, left, rate, metrics)
 
     def _write(self, values: dict[str, Any]) -> None:
-        if self.ranks.first:
-            self.metrics.write(self.stage.name, self.step, values)
+        if self.ranks.is_first:
+            self.log.write(self.stage.name, self.step, values)
 
-    def _averaged(self) -> Any:
+    def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.applied(self.stage.module)
 
     def _evaluate(self) -> None:
-        """Evaluates on the first rank; it draws no number from, and leaves nothing to, the training that follows."""
-        if not self.ranks.first:
+        """Evaluate on the first rank, without an effect on the random numbers of later steps."""
+        if not self.ranks.is_first:
             return
         began = time.monotonic()
-        devices = [self.device] if self.device.type == "cuda" else []
         self.stage.module.eval()
         with (
-            torch.random.fork_rng(devices),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
             torch.no_grad(),
             eager(self.compiled),
-            autocast(self.device, self.train_config.precision),
+            self._autocast(),
             self._averaged(),
-            room_for(f"pictures in {self.folder}", "the last checkpoint is intact"),
+            room_for(f"images in {self.folder}", "the last checkpoint is intact"),
         ):
-            self.figures = self.stage.evaluate(self.folder, self.step)
+            self.metrics = self.stage.evaluate(self.folder, self.step)
         self.stage.module.train()
-        took = time.monotonic() - began
-        self._window_idle += took
-        self._write({"seconds": self.seconds, **self.figures, "evaluation_seconds": took})
-        warning = self.stage.diagnose(self.figures, self.step, progress(self.config, self.step, self.seconds))
+        seconds = time.monotonic() - began
+        self.window.add_idle(seconds)
+        self._write({"seconds": self.seconds, **self.metrics, "evaluation_seconds": seconds})
+        share = progress(self.config, self.step, self.seconds)
+        warning = self.stage.check_collapse(self.metrics, self.step, share)
         if warning and not self._warned:
             self._warned = True
-            self._bar.say(f"\n!!! WARNING: {warning}\n")
+            self._bar.write(f"\n!!! WARNING: {warning}\n")
             self._write({"warning": warning})
 
     def _save_is_due(self) -> bool:
-        return time.monotonic() - self._saved_at > max(SAVE_SECONDS, 20 * self._save_cost)
+        return time.monotonic() - self._saved_at > max(SAVE_INTERVAL, 20 * self._save_seconds)
 
-    def save(self, again: bool = False) -> None:
-        """Writes the checkpoint, and what the stage exports, on the first rank.
+    def save(self, overwrite: bool = False) -> None:
+        """Save the checkpoint, then export on the first rank.
 
         Args:
-            again: also where that of this step is there already.
+            overwrite: Whether to replace a checkpoint of the same step.
         """
-        self._check_sound()
-        began = time.monotonic()
-        self._saved_at = began
-        if self.ranks.first and (again or self._saved_step != self.step):
-            checkpoint.save_checkpoint(self.path, self._state(), self._saved_step)
-            self._saved_step = self.step
+        self._check_finite()
+        self._saved_at = time.monotonic()
+        if overwrite or self.checkpointer.saved_step != self.step:
+            self.checkpointer.save(self.step, self._state())
             self._export()
-        self._save_cost = time.monotonic() - began
-        self._window_idle += self._save_cost
+        self._save_seconds = time.monotonic() - self._saved_at
+        self.window.add_idle(self._save_seconds)
 
     def _export(self) -> None:
+        if not self.ranks.is_first:
+            return
         with self._averaged():
             self.stage.module.eval()
-            self.stage.export(self.folder)
+            self.stage.export(self.folder, self.step)
             self.stage.module.train()
 
-    def export_unless_whole(self, products: Sequence[Path]) -> None:
-        """Exports again where a kill came between the last checkpoint and its export, or a file was damaged since.
-
-        Args:
-            products: safetensors files that the export writes.
-        """
-        saved = self.path.stat().st_mtime
-        if not all(is_whole(file) and file.stat().st_mtime >= saved for file in products):
+    def repair_export(self) -> None:
+        """Export once more if a file is damaged, or older than the checkpoint after a kill."""
+        if not self.ranks.is_first:
+            return
+        saved = self.checkpointer.saved_time
+        files = self.stage.exported_files(self.folder)
+        if not all(is_whole(file) and file.stat().st_mtime >= saved for file in files):
             self._export()
 
     def _state(self) -> dict[str, Any]:
@@ -363,9 +311,7 @@ class Trainer:
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            "stage": self.stage.name,
             "config": self.identity,
-            "step": self.step,
             "position": self.step,  # one global batch per step
             "seconds": self.seconds,
             "model": self.stage.module.state_dict(),
@@ -375,52 +321,40 @@ class Trainer:
         }
 
     def resume(self) -> None:
-        """Takes up the checkpoint, if there is one.
+        """Restore the checkpoint, if there is one.
 
         Raises:
-            UserError: it is damaged, or the run began with another config.
+            UserError: The checkpoint is damaged, or the run began with another config.
         """
-        if not self.path.exists():
-            if self.ranks.first:
-                self.metrics.rewind(self.stage.name, -1)
+        state = self.checkpointer.load()
+        if state is None:
+            if self.ranks.is_first:
+                self.log.rewind(self.stage.name, -1)
             return
-        state = checkpoint.load_checkpoint(self.path, self.stage.name)
-        stored = self._stored_identity(state["config"])
-        checkpoint.check_same(stored, self.identity, self.folder)
+        stored = with_defaults(state["config"], {"world": WorldConfig, self.stage.name: StageConfig})
+        check_same(stored, self.identity, self.folder)
         self.metadata_changed = stored["world"] != self.identity["world"]
         self.stage.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["ema"])
-        self.step, self.seconds, self._saved_step = state["step"], state["seconds"], state["step"]
-        if self.ranks.first:
-            torch.set_rng_state(state["random"]["cpu"])
-            if self.device.type == "cuda" and "cuda" in state["random"]:
-                torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
-            self.metrics.rewind(self.stage.name, self.step)
-        else:  # only the first rank's state was kept
-            torch.manual_seed(self.train_config.seed + self.step * 4_099 + self.ranks.rank)
-
-    def _stored_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """The identity in a checkpoint, with what Djinn did not know or keep when it was written."""
-        if self._key not in stored:  # the stage's settings once stood where the sizes belong, which were not kept
-            stored = {**stored, self._key: stored["world"], "world": self.identity["world"]}
-        return checkpoint.with_defaults(stored, {"world": WorldConfig, self._key: StageConfig})
+        self.step, self.seconds = state["step"], state["seconds"]
+        torch.set_rng_state(state["random"]["cpu"])  # of the first rank, whose random draws all ranks use
+        if self.device.type == "cuda" and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        if self.ranks.is_first:
+            self.log.rewind(self.stage.name, self.step)
 
     def _stop(self, number: int) -> None:
         self._log()
         self.save()
         self._bar.close()
-        if self.ranks.first:
-            where = f"step {self.step} of stage {self.stage.name}"
-            print(f"stopped at {where}, all saved; to go on:\n  {command_line()}", file=sys.stderr, flush=True)
-        self.ranks.wait()
+        if self.ranks.is_first:
+            print(
+                f"stopped at step {self.step} of stage {self.stage.name}; the state is saved. To resume:\n"
+                f"  {command_line()}",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.ranks.barrier()
         raise Stopped(number)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Most memory used so far: of the GPU on CUDA, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale

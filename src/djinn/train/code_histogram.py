@@ -1,17 +1,15 @@
-"""The few figures that are watched while training."""
+"""Moving histogram of the codes in use, for training metrics."""
 
 from __future__ import annotations
-
-import math
 
 from jaxtyping import Float
 from torch import Tensor
 
 
-class Histogram:
-    """A moving count of the codes of the last batches, about `1 / (1 - decay)` of them.
+class CodeHistogram:
+    """Exponentially decayed counts of the codes of about the last `1 / (1 - decay)` steps.
 
-    It is for the log only: a checkpoint does not keep it.
+    It serves metrics only, so checkpoints do not contain it.
     """
 
     def __init__(self, decay: float = 0.98) -> None:
@@ -19,12 +17,7 @@ class Histogram:
         self.counts: Tensor | None = None
 
     def add(self, counts: Float[Tensor, " codes"]) -> Float[Tensor, " codes"]:
-        """Takes in one batch's counts and gives the moving ones."""
+        """Add the counts of one step and return the decayed counts."""
         counts = counts.detach().float()
         self.counts = counts.clone() if self.counts is None else self.counts.mul_(self.decay).add_(counts)
         return self.counts
-
-
-def most_bits(codes: int) -> float:
-    """Largest entropy that codes can have."""
-    return math.log2(codes)
