@@ -15,25 +15,25 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk and of an exceeded quota."""
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Return whether an error reports a full disk; safetensors raises its own exception for it."""
     return error.errno in DISK_FULL if isinstance(error, OSError) else "No space left" in str(error)
 
 
 @contextmanager
-def room_for(what: str, kept: str) -> Generator[None]:
+def explain_full_disk(what: str, kept: str) -> Generator[None]:
     """Raise a `UserError` when the disk fills up inside the block.
 
     Args:
-        what: what is being saved, for the message.
-        kept: what is still intact, for the message.
+        what: What is being saved, for the message.
+        intact: What is still intact, for the message.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, UserError) or not is_full(error):
+        if isinstance(error, UserError) or not is_disk_full(error):
             raise
-        raise UserError(f"no space left while saving {what}; {kept}; free some space and rerun the command") from error
+        raise UserError(f"no space left while saving {what}; {intact}; free some space and rerun the command") from error
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def atomic_write(path: Path) -> Generator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        remedy = ": free some space and rerun the command" if is_full(error) else ""
+        remedy = ": free some space and rerun the command" if is_disk_full(error) else ""
         raise UserError(f"cannot write {path} ({_reason(error)}){remedy}") from error
 
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from djinn.atomic import is_full
+from djinn.atomic import is_disk_full
 from djinn.errors import UserError
 from djinn.malloc import keep_freed_memory
 
@@ -131,7 +131,7 @@ def _explain_os_error(error: OSError) -> str | None:
     """Return a message for an error of the file system, None for one that is a bug."""
     name = f" {error.filename}" if error.filename else ""
     reason = (error.strerror or "refused").lower()
-    if is_full(error):
+    if is_disk_full(error):
         return f"no space left on the disk while writing{name}: free some space and rerun the command"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to use{name}: {reason}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from djinn.atomic import check_writable_folder, is_full
+from djinn.atomic import check_writable_folder, is_disk_full
 from djinn.data.splits import SPLITS
 from djinn.data.store.index import EpisodeRecord, IndexFile, write_index
 from djinn.data.store.npy_writer import SHARD_BYTES, NpyShardWriter
@@ -227,7 +227,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             message = f"the disk is full: data set {path} was not written; free some space or import less"
         else:
             reason = (error.strerror or str(error)).lower()

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from djinn.atomic import is_full
+from djinn.atomic import is_disk_full
 from djinn.errors import UserError
 
 SHIPPED = Path(__file__).parent.parent / "worlds"
@@ -94,7 +94,7 @@ def replace_world_folder(folder: Path) -> Generator[Path]:
         _remove_temporary(new)
         with contextlib.suppress(OSError):
             _unmark(folder)
-        if is_full(error) or (error.__cause__ is not None and is_full(error.__cause__)):
+        if is_disk_full(error) or (error.__cause__ is not None and is_disk_full(error.__cause__)):
             raise UserError(
                 f"no space left to save world {folder}: free some space; an older world is intact"
             ) from None

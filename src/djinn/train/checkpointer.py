@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol
 
 import torch
 
-from djinn.atomic import room_for
+from djinn.atomic import explain_full_disk
 from djinn.errors import UserError
 
 FORMAT = "djinn-checkpoint-1"
@@ -109,7 +109,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], last_step: int | None = N
     temporary = path.with_name(path.name + ".tmp")
     intact = "no checkpoint was saved yet" if last_step is None else f"the checkpoint of step {last_step} is intact"
     try:
-        with room_for(str(path), intact):
+        with explain_full_disk(str(path), intact):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
                 _write(state, file)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from djinn.atomic import room_for
+from djinn.atomic import explain_full_disk
 from djinn.errors import UserError
 
 METRICS = "metrics.jsonl"
@@ -102,7 +102,10 @@ class MetricsLog:
     def write(self, stage: str, step: int, values: dict[str, Any]) -> None:
         """Append one line, and pass its finite numbers to the loggers."""
         line = json.dumps({"stage": stage, "step": step, **{k: _round(v) for k, v in values.items()}})
-        with room_for(str(self.path), "the last checkpoint is intact"), open(self.path, "a", encoding="utf-8") as file:
+        with (
+            explain_full_disk(str(self.path), "the last checkpoint is intact"),
+            open(self.path, "a", encoding="utf-8") as file,
+        ):
             file.write(line + "\n")
         numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
         for logger in self.loggers:
@@ -114,7 +117,7 @@ class MetricsLog:
             return
         kept = [json.dumps(r) for r in read_metrics(self.path.parent) if r["stage"] != stage or r["step"] <= step]
         temporary = self.path.with_name(METRICS + ".tmp")
-        with room_for(str(self.path), "the last checkpoint is intact"):
+        with explain_full_disk(str(self.path), "the last checkpoint is intact"):
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(temporary, self.path)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from djinn.atomic import room_for
+from djinn.atomic import explain_full_disk
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml, save_yaml, to_dict
 from djinn.data.dataset import Dataset
@@ -39,7 +39,7 @@ def open_run_folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ran
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if (out.exists() and not out.is_dir()) or (names - {LOCK} and CONFIG not in names):
         raise UserError(f"{out} exists and is not a run folder: pass another --out")
-    with room_for(f"the run folder {out}", "nothing was changed"):
+    with explain_full_disk(f"the run folder {out}", "nothing was changed"):
         lock = _open_lock(out)
     with lock:
         _lock(lock.fileno(), out)
@@ -47,7 +47,7 @@ def open_run_folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ran
             check_same(to_dict(load_yaml(TrainConfig, out / CONFIG)), to_dict(config), out)
         if DATASET in names:
             _check_dataset(out, dataset)
-        with room_for(str(out / CONFIG), "nothing was changed"):
+        with explain_full_disk(str(out / CONFIG), "nothing was changed"):
             save_yaml(config, out / CONFIG)
             if DATASET not in names:
                 (out / DATASET).write_text(f"{dataset.path.resolve()}\n{dataset.identity}\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from djinn.atomic import room_for
+from djinn.atomic import explain_full_disk
 from djinn.config import StageConfig, TrainConfig, WorldConfig
 from djinn.config.yaml import to_dict
 from djinn.data.loader import LoaderBatch
@@ -258,7 +258,7 @@ class Trainer:
             eager(self.compiled),
             self._autocast(),
             self._averaged(),
-            room_for(f"images in {self.folder}", "the last checkpoint is intact"),
+            explain_full_disk(f"images in {self.folder}", "the last checkpoint is intact"),
         ):
             self.metrics = self.stage.evaluate(self.folder, self.step)
         self.stage.module.train()

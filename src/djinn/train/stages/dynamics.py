@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from djinn.atomic import room_for
+from djinn.atomic import explain_full_disk
 from djinn.config import TrainConfig
 from djinn.data.dataset import Clips
 from djinn.models import LatentActionModel, VideoTokenizer, World
@@ -219,7 +219,7 @@ class DynamicsStage(QuantizingStage[DynamicsInputs]):
         world.prompts = list(evaluation_clips(self.val, NUM_PROMPTS)[:, 0].numpy())
         dynamics_steps = None if self.initial_steps is None else self.initial_steps + step
         world.training_summary = training_summary(folder, self.tokenizer_steps, dynamics_steps)
-        with room_for(str(folder / "world"), "the world exported before and the checkpoint are intact"):
+        with explain_full_disk(str(folder / "world"), "the world exported before and the checkpoint are intact"):
             world.save_pretrained(folder / "world")
 
     def exported_files(self, folder: Path) -> list[Path]:
