@@ -135,16 +135,18 @@ def test_residual_gives_the_last_token_even_odds(make, tokens):
         stays = logits.softmax(-1).gather(3, tokens[:, :-1, :, None])
         torch.testing.assert_close(stays, torch.full_like(stays, probability))
         still = tokens[:, :1].expand(-1, T, -1)
-        assert model.error(logits[:, :1], still[:, :2]).item() == pytest.approx(-math.log(probability), rel=1e-5)
+        assert model.prediction_loss(logits[:, :1], still[:, :2]).item() == pytest.approx(
+            -math.log(probability), rel=1e-5
+        )
 
 
-def test_error_is_cross_entropy_of_tokens_or_squared_error_of_pixels(make, tokens, video):
+def test_prediction_loss_is_cross_entropy_of_tokens_or_squared_error_of_pixels(make, tokens, video):
     logits = torch.randn(2, T - 1, 30, 16)
     nats = -logits.log_softmax(-1).gather(3, tokens[:, 1:, :, None]).mean()
-    assert make().latent_action.error(logits, tokens).item() == pytest.approx(nats.item(), rel=1e-5)
+    assert make().latent_action.prediction_loss(logits, tokens).item() == pytest.approx(nats.item(), rel=1e-5)
     pixels = make(input="pixels").latent_action
     clip, prediction = torch.rand(2, 4, 12, 10, 3), torch.rand(2, 3, 12, 10, 3)
-    assert pixels.error(prediction, clip).item() == pytest.approx(
+    assert pixels.prediction_loss(prediction, clip).item() == pytest.approx(
         (prediction - clip[:, 1:]).square().mean().item(), rel=1e-5
     )
 
@@ -153,7 +155,7 @@ def test_tokenizer_has_no_gradient_from_the_latent_action_model(make, video):
     world = make(kind="gradient").train()
     clip = world.tokenizer.encode(video.float() / 255)
     out = world.latent_action(clip)
-    (world.latent_action.error(out.prediction, clip) + out.loss).backward()
+    (world.latent_action.prediction_loss(out.prediction, clip) + out.loss).backward()
     assert all(p.grad is None for p in world.tokenizer.parameters())
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in world.latent_action.parameters())
 
@@ -194,10 +196,10 @@ def test_ignored_border_is_copied_and_not_in_the_loss(make, video, residual):
     assert torch.equal(out.prediction[:, :, ~inside], before[:, :, ~inside])
     assert not torch.isclose(out.prediction[:, :, inside], before[:, :, inside]).all()
     expected = (out.prediction[:, :, inside] - clip[:, 1:, inside]).square().mean()
-    torch.testing.assert_close(model.error(out.prediction, clip), expected)
+    torch.testing.assert_close(model.prediction_loss(out.prediction, clip), expected)
     other = clip.clone()
     other[:, 1:, ~inside] = 1 - other[:, 1:, ~inside]
-    torch.testing.assert_close(model.error(out.prediction, other), expected)
+    torch.testing.assert_close(model.prediction_loss(out.prediction, other), expected)
 
 
 def test_invalid_ignored_border_is_refused(make_config):
@@ -267,14 +269,14 @@ def test_actions_carry_what_cannot_be_predicted_from_the_past(make):
         tokens = clips()
         out = model(tokens)
         optimizer.zero_grad()
-        (model.error(out.prediction, tokens) + out.loss).backward()
+        (model.prediction_loss(out.prediction, tokens) + out.loss).backward()
         optimizer.step()
     model.eval()
     tokens = clips()
     with torch.no_grad():
         out = model(tokens)
-        assert model.error(out.prediction, tokens) < 0.1  # log 2 without information
+        assert model.prediction_loss(out.prediction, tokens) < 0.1  # log 2 without information
         shuffled = model.predict(tokens, out.actions.roll(1, 0))
-        assert model.error(shuffled, tokens) > 0.5
+        assert model.prediction_loss(shuffled, tokens) > 0.5
         sides = [set(out.actions[tokens[:, 1:, 0] == token].tolist()) for token in (3, 11)]
     assert sides[0] and sides[1] and not sides[0] & sides[1]

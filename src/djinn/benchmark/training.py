@@ -111,7 +111,7 @@ def _loss(
     clip = tokens if model.reads_tokens else video
     out = model(clip)
     dynamics = module["dynamics"].loss(tokens, out.vectors.detach(), masks)[0]
-    return model.error(out.prediction, clip) + out.loss + dynamics
+    return model.prediction_loss(out.prediction, clip) + out.loss + dynamics
 
 
 def _random_inputs(config: TrainConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

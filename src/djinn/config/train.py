@@ -1,9 +1,9 @@
-"""How a world is trained: settings of each stage and of a whole run."""
+"""Training settings of each stage and of a whole run."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from djinn.config.model import WorldConfig, check, check_seed
@@ -11,35 +11,44 @@ from djinn.config.model import WorldConfig, check, check_seed
 
 @dataclass(frozen=True)
 class StageConfig:
-    """How one stage is trained."""
+    """Training settings of one stage."""
 
     steps: int = 200_000
-    """Optimizer steps; the stage ends at `steps` or after `minutes`, whichever comes first."""
+    """Optimizer steps. The stage ends at `steps` or after `minutes`, whichever comes first."""
     minutes: float | None = None
-    """Training minutes, pauses not counted; the learning rate then follows the share of time that has passed."""
+    """Minutes of training, pauses not counted. The learning rate schedule then follows the elapsed
+    share of this time."""
     min_steps: int = 0
-    """Optimizer steps before which `minutes` does not end the stage."""
+    """Optimizer steps that the stage takes at least, also after `minutes`."""
     batch: int = 36
-    """Clips per optimizer step, over all ranks and accumulated passes."""
+    """Clips per optimizer step, in total over ranks and accumulated passes."""
     grad_accum_steps: int = 1
     """Forward and backward passes per optimizer step."""
     lr: float = 3e-4
+    """Highest learning rate."""
     min_lr: float = 3e-5
+    """Learning rate at the end of the schedule."""
     warmup: int = 5_000
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After the warm-up: cosine to `min_lr`; constant, then linear to `min_lr` over the last `decay`; or constant."""
+    """Learning rate after the warm-up. `cosine`: cosine to `min_lr`. `wsd`: constant, then linear
+    to `min_lr` over the last share `decay`. `constant`: constant."""
     decay: float = 0.1
-    """Last share of training in which `wsd` decays."""
+    """Share of training at its end in which `wsd` decays."""
     betas: tuple[float, float] = (0.9, 0.9)
+    """Decay rates of AdamW."""
     weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
     grad_clip: float = 1.0
-    """Largest gradient norm; 0 does not clip."""
+    """Largest gradient norm; 0 disables clipping."""
     ema_decay: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 keeps none."""
+    """Decay of the moving average of the weights, which is evaluated and saved; 0 disables it."""
     log_every: int = 20
+    """Steps between log records."""
     eval_every: int = 1_000
+    """Steps between evaluations."""
     save_every: int = 1_000
+    """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "grad_accum_steps", "log_every", "eval_every", "save_every"):
@@ -60,24 +69,29 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run: the world's sizes and how each stage is trained."""
+    """Settings of a whole run: sizes of the world and training of each stage."""
 
-    world: WorldConfig = WorldConfig()
+    world: WorldConfig = field(default_factory=WorldConfig)
+    """Sizes of the world."""
     tokenizer: StageConfig = StageConfig(lr=3e-4, min_lr=3e-4, warmup=10_000, batch=48, steps=300_000)
+    """Training of the video tokenizer."""
     dynamics: StageConfig = StageConfig(lr=3e-5, min_lr=3e-6)
-    """Stage `dynamics`: latent action model and dynamics together."""
+    """Training of latent action model and dynamics model together."""
     init_from: str | None = None
-    """A world to go on from: its folder, a run folder, or the name of a shipped world. Its sizes count, not the preset's,
-    but for `fps`, and its tokenizer stays as it is, so that tokens keep their meaning: only the dynamics stage is trained."""
+    """World to fine-tune: a world folder, a run folder or the name of a shipped world. Its sizes
+    replace those of the preset, except `fps`. Its tokenizer is kept, so only the dynamics stage is
+    trained."""
     tokenizer_share: float = 0.3
-    """Share of `--minutes` that the tokenizer gets when both stages run."""
+    """Share of `--minutes` for the tokenizer stage when both stages are trained."""
     seed: int = 0
+    """Seed of all random draws."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast on CUDA, fp32 elsewhere. On a CPU with bf16 matrix units (AMX) `bf16` is faster for wide models."""
+    """`auto`: bf16 autocast on CUDA, fp32 on a CPU. With bf16 matrix units (AMX), `bf16` is faster
+    for wide models on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """`torch.compile` per block; `auto`: on CUDA only."""
+    """Compile each transformer block with `torch.compile`; `auto`: on CUDA only."""
     loggers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where metrics go besides `metrics.jsonl`."""
+    """Loggers of metrics besides the file `metrics.jsonl`."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -85,7 +99,7 @@ class TrainConfig:
 
 
 UNLIMITED = 1_000_000_000
-"""Optimizer steps of a stage whose only limit is time."""
+"""Optimizer steps of a stage that is limited by time only."""
 
 
 def with_limits(
@@ -95,16 +109,16 @@ def with_limits(
     minutes: float | None = None,
     steps: int | None = None,
 ) -> TrainConfig:
-    """The config with a limit on a whole run, in place of the steps that it has.
+    """Return a config whose stages end at the given limits.
 
     Args:
-        config: what to change.
-        stage: what is to be trained; a stage that is not stays as it is.
-        minutes: training minutes in all, shared by `tokenizer_share` where both stages are trained.
-        steps: optimizer steps of each stage that is trained; with `minutes` alone there is no limit on them.
+        config: Config to change.
+        stage: Stages that are trained; the settings of the others are kept.
+        minutes: Minutes of training of all stages, divided by `tokenizer_share`.
+        steps: Optimizer steps of each stage. With `minutes` only, steps are unlimited.
 
     Raises:
-        UserError: a limit is not positive.
+        UserError: A limit is not positive.
     """
 
     def limit(part: StageConfig, share: float) -> StageConfig:

@@ -51,7 +51,7 @@ class LatentActionModel(nn.Module):
 
         a_t    = VQ(Enc(x_1..t+1))                    `encode`, `infer`
         x^_t+1 = Dec(x_1..t, a_1..t)                  `decode`, `predict`
-        loss   = |x_2..T - x^_2..T|^2 + loss of VQ    `error`, `LatentActionOutput.loss`
+        loss   = |x_2..T - x^_2..T|^2 + loss of VQ    `prediction_loss`, and `loss` of the output
 
     The encoder is causal. A learned action token is prepended to the patches of each frame; its
     output at frame `t+1` is quantized to action `t`. The decoder adds the code of action `t` to the
@@ -179,7 +179,7 @@ class LatentActionModel(nn.Module):
         odds = logits.new_full((*past.shape, 1), math.log(logits.shape[-1] - 1))
         return logits.scatter_add(3, past[..., None], odds)
 
-    def error(self, prediction: Prediction, clip: Clip) -> Float[Tensor, ""]:
+    def prediction_loss(self, prediction: Prediction, clip: Clip) -> Float[Tensor, ""]:
         """Compute the prediction loss of frames 2..t.
 
         It is the mean squared error of pixels inside the ignored border, or the cross-entropy of

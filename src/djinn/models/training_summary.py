@@ -1,4 +1,4 @@
-"""`training.yaml` of a world folder: how long a world was trained and how well its actions act."""
+"""Training steps and last evaluation of a world, stored in `training.yaml`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Controllability = Literal["unknown", "none", "weak", "clear"]
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """Training steps and the last held-out evaluation of a world. Fields that were not recorded are None."""
+    """Training steps and last held-out evaluation of a world; None if not recorded."""
 
     tokenizer_steps: int | None = None
     """Optimizer steps of the tokenizer stage."""
     dynamics_steps: int | None = None
     """Optimizer steps of the dynamics stage."""
     val_gain: float | None = None
-    """Roll-out PSNR with inferred actions minus PSNR with random actions, mean over frames, in dB."""
+    """Roll-out PSNR with inferred minus PSNR with random actions, mean over frames, in dB."""
     val_gain4: float | None = None
     """The same difference at frame 4 (the paper's delta-t PSNR with t = 4, section 3), in dB."""
     val_rollout_psnr: float | None = None
@@ -51,7 +51,7 @@ class TrainingSummary:
 
     @property
     def gain(self) -> float | None:
-        """`val_gain`, or `val_gain4` where only that was recorded."""
+        """`val_gain`, or `val_gain4` if only that was recorded."""
         return self.val_gain4 if self.val_gain is None else self.val_gain
 
     @property
@@ -64,8 +64,8 @@ class TrainingSummary:
     def controllability(self) -> Controllability:
         """Effect of the latent actions, judged by `gain` and by the number of codes in use.
 
-        `none` below `NO_GAIN` or with fewer than two codes in use, `clear` from `CLEAR_GAIN`, `weak` between them,
-        `unknown` without a recorded gain.
+        `none` below `NO_GAIN` or with fewer than two codes in use, `clear` from `CLEAR_GAIN`,
+        `weak` between them, `unknown` without a recorded gain.
         """
         if self.actions_used is not None and self.actions_used < 2:
             return "none"
@@ -100,7 +100,7 @@ def save_training_summary(summary: TrainingSummary, folder: Path) -> None:
     """Write the recorded fields to `training.yaml` in a world folder.
 
     Raises:
-        OSError: The folder is not writable.
+        UserError: The file cannot be written.
     """
     recorded = {key: value for key, value in dataclasses.asdict(summary).items() if value is not None}
     save_yaml(recorded, folder / FILE)

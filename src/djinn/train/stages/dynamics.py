@@ -160,7 +160,7 @@ class DynamicsStage(QuantizingStage[DynamicsInputs]):
         """Return the latent action model's loss plus the cross-entropy of the dynamics."""
         clip = inputs.clip
         prediction = self.latent_action.decode(clip[:, :-1], quantized.vectors)
-        error = self.latent_action.error(prediction, clip)
+        error = self.latent_action.prediction_loss(prediction, clip)
         ce, dynamics_metrics = self.world.dynamics.loss(inputs.tokens, quantized.vectors.detach(), inputs.masks)
         metrics = {
             **self._prediction_metrics(prediction, clip, error.detach()),

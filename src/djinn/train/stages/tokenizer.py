@@ -91,10 +91,11 @@ class TokenizerStage(QuantizingStage[Tensor]):
         with evaluation_bar("evaluating the tokenizer", len(clips), "clips") as bar:
             for part in clips.split(EVALUATION_BATCH):
                 video = to_float(part.to(self.device))
-                out = self.tokenizer(video)
-                pixels = out.reconstruction.float().clamp(0, 1)
+                with torch.autocast(self.device.type, enabled=False):  # the tokens of `encode`
+                    quantized = self.tokenizer.quantizer(self.tokenizer.latents(video))
+                pixels = self.tokenizer.reconstruct(quantized.vectors).float().clamp(0, 1)
                 frame_psnrs.append(frame_psnr(pixels, video))
-                counts += out.counts
+                counts += quantized.counts
                 if not examples:
                     images = (pixels[:SHOWN_CLIPS] * 255).round().to(torch.uint8).cpu().numpy()
                     examples = [
