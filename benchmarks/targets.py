@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from djinn.backends.select import prepare_for_inference
+from djinn.backends.select import select_backend
 from djinn.benchmark import machine, play, run, training
 from djinn.malloc import keep_freed_memory
 
@@ -25,11 +25,11 @@ def main() -> None:
     host = machine.describe_machine(device)
     print(f"{host['cpu']}, {host['cores']} cores, load {host['load']}, torch {host['torch']}", flush=True)
     world, config = run.load("preset:bench", device)
-    prepared, sampler = prepare_for_inference(world), world.config.sampler
+    backend, sampler = select_backend(world), world.config.sampler
 
-    median = play.play(prepared, sampler, 60, _log)["play_fps"]["p50"]
+    median = play.play(backend, sampler, 60, _log)["play_fps"]["p50"]
     _print_row("play, frames/s (median)", median, "at least 10", median >= 10)
-    long = play.play_long(prepared, sampler, _log)
+    long = play.play_long(backend, sampler, _log)
     ratio = long["late_over_early"]
     _print_row(f"frame {play.LONG:,} / frame {play.EARLY}", ratio, "at most 1.05", ratio <= 1.05)
     quarter, end = play.LONG // 4, play.LONG

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     Raises:
         UserError: World or data set are missing or do not match, or `--out` holds other results.
     """
-    from djinn.backends.select import prepare_for_inference
+    from djinn.backends.select import select_backend
     from djinn.benchmark.machine import describe_machine
     from djinn.benchmark.play import play
     from djinn.models.world import World
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     }
     path = args.out / "results.json"
     results = read_results(path, settings)
-    inference_world = prepare_for_inference(world)
+    backend = select_backend(world)
     for steps, temperature in itertools.product(args.steps, args.temperatures):
         label = f"{steps} steps at temperature {temperature:g}"
         if any((r["steps"], r["temperature"]) == (steps, temperature) for r in results):
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             continue
         print_status(label)
         sampler: SamplerConfig = dataclasses.replace(world.config.sampler, steps=steps, temperature=temperature)
-        speed = play(inference_world, sampler, SPEED_FRAMES, lambda text: None)["play_fps"]["p50"]
+        speed = play(backend, sampler, SPEED_FRAMES, lambda text: None)["play_fps"]["p50"]
         sizes = {"clips": args.clips, "horizon": args.horizon, "code_clips": 16, "effect_prompts": 0}
         metrics = evaluate(world, data, sampler=sampler, **sizes)
         results.append({"steps": steps, "temperature": temperature, "frames_per_second": speed, **metrics})

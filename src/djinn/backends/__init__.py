@@ -1,1 +1,1 @@
-"""Inference engines behind the `Backend` protocol."""
+"""Inference engines that implement `djinn.generate.backend.Backend`."""

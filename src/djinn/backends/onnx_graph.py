@@ -1,10 +1,12 @@
-"""An ST-transformer over tokens as a graph of ONNX operators, built in memory for playing.
+"""Cached passes of an ST-transformer over tokens as ONNX graphs, built in memory.
 
-Rows are ordered frame, game, position: a frame's tokens lie together for attention over space, and the heads of each position
-are problems of their own for attention over time, with nothing moved. The choice among operators that do the same is by
-measurement (docs/log.md): ONNX Runtime's normalisations of many short vectors, and its sum and norm in one, are slow.
+Rows are ordered (frame, game, position). The tokens of a frame are contiguous, as spatial attention
+needs them, and each head at each position is a batch element of temporal attention, so no
+transposition is needed. Equivalent operators were chosen by measurement (docs/log.md): ONNX
+Runtime's normalizations of many short vectors and its fused sum and norm are slow.
 
-Shapes: t frames, b games, n positions of a frame, d model width, h heads, k width of a head, s slots of the cache.
+Shapes: t frames, b games, n positions per frame, d model width, h heads, k width of a head, s slots
+of the cache.
 """
 
 from __future__ import annotations
@@ -24,33 +26,38 @@ INT64 = TensorProto.INT64
 
 
 class Builder:
-    """Nodes and weights of a graph that grows; weights stay outside of it and are handed to ONNX Runtime beside it.
+    """Builder of an ONNX graph whose weights are external initializers.
 
     Args:
-        int8: weights of `linear` are rounded to eight bits, with a scale for each result, and so is what they are
-            multiplied with, with one scale for all of it in each run.
+        int8: Quantize `linear` to int8: weights with one scale per output feature, activations
+            dynamically with one scale per tensor.
     """
 
     def __init__(self, int8: bool = False) -> None:
         self.int8 = int8
-        self._rounded: dict[str, list[str]] = {}
+        self._quantized: dict[str, list[str]] = {}
+        """Outputs of `DynamicQuantizeLinear` by the name of its input."""
         self.graph = GraphProto(name="djinn")
         self.weights: dict[str, np.ndarray] = {}
         self.width = 0
-        """Width of the results."""
+        """Width of the graph's result."""
 
     def input(self, name: str, shape: Sequence[str | int], kind: int = TensorProto.FLOAT) -> str:
-        """Declares what is given in each run."""
+        """Declare an input of the graph and return its name."""
         self.graph.input.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def result(self, op: str, name: str, *inputs: str) -> None:
-        """Adds a node whose output is one of the graph's."""
+        """Add a node whose output is an output of the graph."""
         self.graph.node.append(helper.make_node(op, inputs, [name]))
         self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
 
     def weight(self, value: Tensor | list[int]) -> str:
-        """Adds a constant: fp32 or int8 of the model's, or whole numbers, such as a shape."""
+        """Add a constant and return its name.
+
+        Args:
+            value: An fp32 or int8 tensor, or a list of integers such as a shape.
+        """
         name = f"w{len(self.graph.initializer)}"
         if isinstance(value, list):
             self.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(value)], value))
@@ -64,35 +71,35 @@ class Builder:
         return name
 
     def add(self, op: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> list[str]:
-        """Adds a node and names its outputs."""
+        """Add a node and return the names of its outputs."""
         names = [f"x{len(self.graph.node)}_{i}" for i in range(outputs)]
         self.graph.node.append(helper.make_node(op, inputs, names, domain=domain, **attributes))
         return names
 
     def __call__(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Adds a node with one output."""
+        """Add a node with one output and return its name."""
         return self.add(op, *inputs, domain=domain, **attributes)[0]
 
     def reshape(self, x: str, *shape: int) -> str:
-        """A 0 in the shape keeps that dimension, -1 takes what is left."""
+        """Reshape a tensor; 0 keeps a dimension, -1 is inferred."""
         return self("Reshape", x, self.weight(list(shape)))
 
     def linear(self, x: str, weight: Tensor) -> str:
-        """Applies weights `(out, in)` to the last dimension."""
+        """Multiply the last dimension by weights `(out, in)`."""
         if not self.int8:
             return self("MatMul", x, self.weight(weight.T))
         weight = weight.detach().float()
         scale = weight.abs().amax(dim=1).clamp_min(1e-12) / 127
-        rounded = (weight / scale[:, None]).round().to(torch.int8)
+        quantized = (weight / scale[:, None]).round().to(torch.int8)
         zero = torch.zeros(len(weight), dtype=torch.int8)
-        if x not in self._rounded:  # once for all that it is multiplied with
-            self._rounded[x] = self.add("DynamicQuantizeLinear", x, outputs=3)
-        of, of_scale, of_zero = self._rounded[x]
-        given = of, self.weight(rounded.T), of_scale, self.weight(scale), of_zero, self.weight(zero)
-        return self("MatMulIntegerToFloat", *given, domain="com.microsoft")
+        if x not in self._quantized:  # shared by all layers with this input
+            self._quantized[x] = self.add("DynamicQuantizeLinear", x, outputs=3)
+        x8, x_scale, x_zero = self._quantized[x]
+        inputs = x8, self.weight(quantized.T), x_scale, self.weight(scale), x_zero, self.weight(zero)
+        return self("MatMulIntegerToFloat", *inputs, domain="com.microsoft")
 
     def model(self) -> ModelProto:
-        """The finished graph."""
+        """Return the finished model."""
         opsets = [helper.make_opsetid(*opset) for opset in OPSETS.items()]
         return helper.make_model(self.graph, opset_imports=opsets, ir_version=8)
 
@@ -105,23 +112,26 @@ def transformer_graph(
     action: str | None = None,
     int8: bool = False,
 ) -> Builder:
-    """The graph from tokens to what `head` makes of the transformer's results, `result` `(1, rows, out)`.
+    """Build the graph of a cached pass: token embedding, transformer and output layer.
 
-    Its inputs are `tokens` `(t, b, n)`; `query_positions`, the rows of `(t b n)` whose results are asked for; `action` `(t b, 1, d)`
-    where there is one; and what the frames' times say, for which see `djinn.backends.onnx_backend`. The cache of each attention over
-    time goes in as `keys0`, `values0` and so on, `(b n h, s, k)`, and comes out as `new_keys0` with the new frames in it; both
-    may be the same memory.
+    Inputs: `tokens` `(t, b, n)`; `query_positions`, flat indices into `(t, b, n)` of the rows to
+    return; `action` `(t*b, 1, d)` if there is one; the inputs that depend on the frames' times
+    (`OnnxRunner` lists them); and the cache of each temporal attention, `keys0`, `values0` and so
+    on, `(b*n*h, s, k)`.
+
+    Outputs: `result` `(1, rows, out)`, and the caches with the new frames, `new_keys0` and so on,
+    which may share memory with the inputs.
 
     Args:
-        table: what stands for each token, `(codes, d)`.
-        position: what is added to it at each position, `(n, d)`.
-        transformer: the transformer, with its weights as they are now.
-        head: the linear layer on top.
-        action: how the action comes in: `add` or `prepend`; None where there is none.
-        int8: whether the transformer's products with weights are in eight bits.
+        table: Embedding of each token, `(codes, d)`.
+        position: Position embedding, `(n, d)`.
+        transformer: The transformer; the graph has its current weights.
+        head: Output layer.
+        action: How actions enter: `add` or `prepend`; None if there are none.
+        int8: Whether the transformer's linear layers are quantized to int8.
     """
     g = Builder(int8)
-    d, positions = table.shape[1], len(position)
+    d, num_positions = table.shape[1], len(position)
     for name, shape, kind in (
         ("query_positions", ["rows"], INT64),
         ("cosine", ["t", "half"], TensorProto.FLOAT),
@@ -132,24 +142,24 @@ def transformer_graph(
         ("bias", ["t", "s"], TensorProto.FLOAT),
     ):
         g.input(name, shape, kind)
-    x = g("Gather", g.weight(table), g.input("tokens", ["t", "b", positions], INT64))
-    x = g.reshape(g("Add", x, g.weight(position)), -1, positions, d)
+    x = g("Gather", g.weight(table), g.input("tokens", ["t", "b", num_positions], INT64))
+    x = g.reshape(g("Add", x, g.weight(position)), -1, num_positions, d)
     if action is not None:
         action_emb = g.input("action", ["tb", 1, d])
         x = g("Add", x, action_emb) if action == "add" else g("Concat", action_emb, x, axis=1)
-    n, attending = positions + (action == "prepend"), 0
+    n, cache_index = num_positions + (action == "prepend"), 0
     for i, block in enumerate(transformer.blocks):
         assert isinstance(block, STBlock)
-        x = g("Add", x, _over_space(g, _norm(g, x, block.space_norm), block.space, n))
+        x = g("Add", x, _spatial_attention(g, _norm(g, x, block.space_norm), block.space, n))
         if block.time is not None:
             assert block.time_norm is not None
-            x = g("Add", x, _over_time(g, _norm(g, x, block.time_norm), block.time, n, attending))
-            attending += 1
+            x = g("Add", x, _temporal_attention(g, _norm(g, x, block.time_norm), block.time, n, cache_index))
+            cache_index += 1
         if i == len(transformer.blocks) - 1:
             x = g("Gather", g.reshape(x, 1, -1, d), "query_positions", axis=1)
         hidden = g("Relu", g.linear(_norm(g, x, block.ffn_norm), block.ffn_in.weight))
         x = g("Add", x, g.linear(g("Mul", hidden, hidden), block.ffn_out.weight))
-    x = g("MatMul", _norm(g, x, transformer.norm), g.weight(head.weight.T))  # never in eight bits: draws hang on it
+    x = g("MatMul", _norm(g, x, transformer.norm), g.weight(head.weight.T))  # fp32, since sampling depends on it
     g.width = head.out_features
     g.result("Add", "result", x, g.weight(head.bias))
     return g
@@ -160,7 +170,10 @@ def _norm(g: Builder, x: str, norm: nn.LayerNorm) -> str:
 
 
 def _project(g: Builder, x: str, layer: SpatialAttention | TemporalAttention) -> tuple[str, str]:
-    """Normalised queries and keys `(t b n, 2 h, 1, k)`, queries also times the root of k, and values `(t b, n, h k)`."""
+    """Return normalized queries and keys `(t*b*n, 2*h, 1, k)` and values `(t*b, n, h*k)`.
+
+    Queries are scaled by the square root of k, as `djinn.nn.attention.attend` scales the scores.
+    """
     inner, width = layer.heads * layer.head_dim, layer.head_dim
     qk, v = (g.linear(x, part) for part in layer.qkv.weight.split((2 * inner, inner)))
     qk = g.reshape(qk, -1, 2 * layer.heads, 1, width)
@@ -170,7 +183,7 @@ def _project(g: Builder, x: str, layer: SpatialAttention | TemporalAttention) ->
     return g("Mul", qk, g("Div", g.weight(qk_scale.reshape(-1, 1, 1)), length)), v
 
 
-def _over_space(g: Builder, x: str, layer: SpatialAttention, n: int) -> str:
+def _spatial_attention(g: Builder, x: str, layer: SpatialAttention, n: int) -> str:
     heads, inner = layer.heads, layer.heads * layer.head_dim
     qk, v = _project(g, x, layer)
     q, k = g.add("Split", g.reshape(qk, -1, n, 2 * inner), outputs=2, axis=-1)
@@ -178,7 +191,7 @@ def _over_space(g: Builder, x: str, layer: SpatialAttention, n: int) -> str:
     return g.linear(y, layer.out.weight)
 
 
-def _over_time(g: Builder, x: str, layer: TemporalAttention, n: int, i: int) -> str:
+def _temporal_attention(g: Builder, x: str, layer: TemporalAttention, n: int, i: int) -> str:
     heads, width = layer.heads, layer.head_dim
     qk, v = _project(g, x, layer)
     qk = g("RotaryEmbedding", qk, "time", "cosine", "sine", domain="com.microsoft")

@@ -1,4 +1,4 @@
-"""What computes the frames of a game: torch, or ONNX Runtime on a CPU."""
+"""Choice of the engine that computes the frames of a session: torch, or ONNX Runtime on a CPU."""
 
 from __future__ import annotations
 
@@ -6,55 +6,56 @@ from importlib.util import find_spec
 from typing import Literal
 
 from djinn.errors import UserError
+from djinn.generate.backend import Backend, TorchBackend
 from djinn.models.world import World
 
 Engine = Literal["auto", "torch", "onnx", "int8"]
-WIDE = 256
-"""Width of the dynamics from which products in eight bits pay; in smaller ones rounding costs what it saves."""
+MIN_INT8_WIDTH = 256
+"""Smallest `d_model` of the dynamics at which int8 is faster than fp32."""
 
 
-def prepare_for_inference(world: World, engine: Engine = "auto") -> World:
-    """The world as it is played: through ONNX Runtime on a CPU where that is installed, which is faster.
+def select_backend(world: World, engine: Engine = "auto") -> Backend:
+    """Create the backend of an engine.
 
-    The graph is built in memory from the weights as they are now; nothing is stored. Training and measuring stay with torch.
+    ONNX graphs are built in memory from the current weights. Training and evaluation use torch.
 
     Args:
-        world: the world; it is not changed.
-        engine: as of `choose`.
-
-    Returns:
-        The world itself or, with ONNX Runtime, one whose `dynamics` and `tokenizer` can only play.
+        world: World to play.
+        engine: Requested engine; see `resolve_engine`.
 
     Raises:
-        UserError: as of `choose`.
+        UserError: The engine is not available.
     """
-    chosen = choose(world, engine)
-    if chosen == "torch":
-        return world
-    from djinn.backends.onnx_backend import through_onnx
+    resolved = resolve_engine(world, engine)
+    if resolved == "torch":
+        return TorchBackend(world)
+    from djinn.backends.onnx_backend import OnnxBackend
 
-    return through_onnx(world, int8=chosen == "int8")
+    return OnnxBackend(world, int8=resolved == "int8")
 
 
-def choose(world: World, engine: Engine = "auto") -> Literal["torch", "onnx", "int8"]:
-    """What will play a world.
+def resolve_engine(world: World, engine: Engine = "auto") -> Literal["torch", "onnx", "int8"]:
+    """Resolve `auto` and check that an engine is available.
 
     Args:
-        world: the world.
-        engine: to insist: `torch`; `onnx`, which is as exact; or `int8`, ONNX Runtime with the dynamics' products in eight
-            bits, whose frames differ a little. `auto` is `int8` on a CPU where the dynamics is wide, and else `onnx`.
+        world: World to play.
+        engine: `torch`; `onnx`, ONNX Runtime in fp32; `int8`, ONNX Runtime with int8 matrix
+            products in the dynamics model, whose frames differ slightly; or `auto`: torch on a GPU
+            or without ONNX Runtime, `int8` if the dynamics is at least `MIN_INT8_WIDTH` wide, else
+            `onnx`.
 
     Raises:
-        UserError: ONNX Runtime was asked for on a GPU, or is not installed.
+        UserError: An ONNX engine is requested for a world on a GPU, or ONNX Runtime is not
+            installed.
     """
     if engine == "torch":
         return engine
     on_cpu, installed = world.device.type == "cpu", bool(find_spec("onnxruntime") and find_spec("onnx"))
     if engine == "auto":
-        wide = world.config.dynamics.transformer.d_model >= WIDE
+        wide = world.config.dynamics.transformer.d_model >= MIN_INT8_WIDTH
         return "torch" if not on_cpu or not installed else "int8" if wide else "onnx"
     if not on_cpu:
-        raise UserError(f"the engine '{engine}' plays on a CPU: leave --engine out, or pass --device cpu")
+        raise UserError(f"the engine '{engine}' runs on a CPU: omit --engine, or pass --device cpu")
     if not installed:
         raise UserError(f"the engine '{engine}' needs the extra 'play': pip install 'djinn[play]'")
     return engine

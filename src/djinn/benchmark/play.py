@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from djinn.benchmark.machine import timed
 from djinn.config import SamplerConfig
+from djinn.generate.backend import Backend
 from djinn.generate.session import Session
 from djinn.models.world import World
 from djinn.train.memory import peak_memory_mb
@@ -26,11 +27,11 @@ EARLY, COMPARED = 20, 50
 """`play_long` compares the median time of `COMPARED` steps after frames `LONG` and `EARLY`."""
 
 
-def play(world: World, sampler: SamplerConfig, frames: int, log: Callable[[str], None]) -> dict[str, Any]:
+def play(backend: Backend, sampler: SamplerConfig, frames: int, log: Callable[[str], None]) -> dict[str, Any]:
     """Time each frame of a session with changing actions, once the context window is full.
 
     Args:
-        world: The world, prepared for play.
+        backend: Engine that computes the frames.
         sampler: How tokens are drawn.
         frames: Frames to time.
         log: Called with a line about the progress.
@@ -40,9 +41,10 @@ def play(world: World, sampler: SamplerConfig, frames: int, log: Callable[[str],
         frames are at least as fast). `ms`: median milliseconds to encode a prompt frame, of the
         dynamics and of the decoder. `play`: settings and peak memory.
     """
+    world = backend.world
     warmup = world.config.context_frames + 4
     log(f"playing {warmup} + {frames} frames at {sampler.steps} MaskGIT steps")
-    session = Session(world, _noise(world, 1)[0], sampler=sampler)
+    session = Session(world, _noise(world, 1)[0], backend=backend, sampler=sampler)
     for i in range(warmup):
         session.step(i % world.num_actions)
     seconds, parts = [], []
@@ -70,14 +72,14 @@ def play(world: World, sampler: SamplerConfig, frames: int, log: Callable[[str],
     }
 
 
-def play_long(world: World, sampler: SamplerConfig, log: Callable[[str], None]) -> dict[str, Any]:
+def play_long(backend: Backend, sampler: SamplerConfig, log: Callable[[str], None]) -> dict[str, Any]:
     """Play `LONG` frames and test that memory and time per frame do not grow.
 
     Afterwards a second session is brought to frame `EARLY`, and both take `COMPARED` steps in turn,
     so that the load of the machine affects both equally.
 
     Args:
-        world: The world, prepared for play.
+        backend: Engine that computes the frames.
         sampler: How tokens are drawn.
         log: Called with a line about the progress.
 
@@ -85,15 +87,16 @@ def play_long(world: World, sampler: SamplerConfig, log: Callable[[str], None]) 
         `peak_memory_mb` by frame, and `late_over_early`: the median time per step of the long
         session divided by that of the short one.
     """
+    world = backend.world
     log(f"playing {LONG:,} frames")
-    late = Session(world, _noise(world, 1)[0], sampler=sampler)
+    late = Session(world, _noise(world, 1)[0], backend=backend, sampler=sampler)
     memory = {}
     for i in tqdm(range(1, LONG), unit=" frames", leave=False, disable=not sys.stderr.isatty()):
         late.step(i % world.num_actions)
         if i + 1 in (LONG // 20, LONG // 4, LONG // 2, LONG):
             memory[str(i + 1)] = round(peak_memory_mb(world.device), 1)
             log(f"  frame {i + 1:,}: {memory[str(i + 1)]} MB")
-    early = Session(world, _noise(world, 1)[0], sampler=sampler)
+    early = Session(world, _noise(world, 1)[0], backend=backend, sampler=sampler)
     for i in range(1, EARLY):
         early.step(i % world.num_actions)
     late_seconds, early_seconds = [], []

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from djinn.backends.select import Engine, choose, prepare_for_inference
+from djinn.backends.select import Engine, resolve_engine, select_backend
 from djinn.benchmark.machine import describe_machine
 from djinn.benchmark.play import EARLY, LONG, play, play_long
 from djinn.benchmark.training import Compile, benchmark_training
@@ -63,11 +63,11 @@ def bench(
     place = select_device(device)
     loaded, config = load(world, place)
     sampler = adjust(loaded.config.sampler, steps, None)
-    prepared = prepare_for_inference(loaded, engine)
-    results: dict[str, Any] = {"world": world, **play(prepared, sampler, frames, _log)}
-    results["play"]["engine"] = choose(loaded, engine)
+    backend = select_backend(loaded, engine)
+    results: dict[str, Any] = {"world": world, **play(backend, sampler, frames, _log)}
+    results["play"]["engine"] = resolve_engine(loaded, engine)
     if long:
-        results["long"] = play_long(prepared, sampler, _log)
+        results["long"] = play_long(backend, sampler, _log)
     if train:
         results |= benchmark_training(loaded, config, compile, _log)
     results["peak_memory_mb"] = round(peak_memory_mb(place), 1)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from djinn.generate.backend import TorchBackend
 from djinn.models.masking import frame_mask, paper_mask
 from djinn.models.world import World
-from djinn.nn import KVCache
 
 
 @dataclass
@@ -70,17 +70,19 @@ class TokenScores:
         vectors = world.action_vectors[torch.from_numpy(actions[:, : tokens.shape[1] - 1]).to(device)]
         draw = paper_mask if world.config.dynamics.masking == "paper" else frame_mask
         masks = draw(tokens.shape, self._generator, device)
-        cache = KVCache(world.config.context_frames)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        backend = TorchBackend(world)
+        cache = backend.new_cache()
+        everywhere = torch.arange(tokens.shape[2], device=device).expand(len(tokens), -1)
+        with backend.inference_context():
             for t in range(1, tokens.shape[1]):
                 pair, target, mask = np.s_[:, t - 1 : t + 1], tokens[:, t], masks[:, t]
                 hidden = torch.stack([torch.zeros_like(mask), mask], dim=1)
                 led = vectors[:, max(t - 2, 0) : t]  # the actions that lead to both frames; none leads to frame 0
-                logits = world.dynamics(tokens[pair], hidden, led, cache=cache, first=t - 1)[:, -1]
+                logits = backend.extend(tokens[pair], hidden, led, cache, t - 1, everywhere)
                 self.masked.add(logits, target, mask)
                 all_of_it = torch.ones_like(mask)
-                logits = world.dynamics(target[:, None], all_of_it[:, None], led[:, -1:], cache=cache, first=t)
-                self.full_frame.add(logits[:, -1], target, all_of_it)
+                logits = backend.extend(target[:, None], all_of_it[:, None], led[:, -1:], cache, t, everywhere)
+                self.full_frame.add(logits, target, all_of_it)
 
     def summary(self) -> dict[str, Any]:
         """Plain values: `masked` and `full_frame`, each with `accuracy`, `cross_entropy` in nats, and `tokens`."""

@@ -1,6 +1,7 @@
-"""Generation: one frame's tokens by MaskGIT, frame after frame in a session, whole roll-outs."""
+"""Generation: the tokens of one frame by MaskGIT, sessions, and roll-outs."""
 
+from djinn.generate.backend import Backend, TorchBackend
 from djinn.generate.rollout import rollout
 from djinn.generate.session import Session
 
-__all__ = ["Session", "rollout"]
+__all__ = ["Backend", "Session", "TorchBackend", "rollout"]

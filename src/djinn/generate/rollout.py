@@ -1,38 +1,55 @@
-"""Whole roll-outs: a prompt and a list of actions to a video."""
+"""Roll-outs: the video that follows from a prompt and a list of actions."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from djinn.config import SamplerConfig
+from djinn.errors import UserError
+from djinn.generate.arguments import Actions, Prompt, to_codes, to_video
+from djinn.generate.backend import Backend
 from djinn.generate.session import Session
 from djinn.models.world import World
 
 
 def rollout(
     world: World,
-    prompt: UInt8[Tensor, "b p h w 3"],
-    actions: Int[Tensor, "b k"],
+    prompt: Prompt,
+    actions: Actions,
     *,
+    backend: Backend | None = None,
     sampler: SamplerConfig | None = None,
     seed: int = 0,
-    prompt_actions: Int[Tensor, "b p-1"] | None = None,
+    prompt_actions: Actions | None = None,
 ) -> UInt8[Tensor, "b p+k h w 3"]:
-    """Plays B games through given actions.
+    """Generate the frames that follow from given actions, for a batch of B games.
 
     Args:
-        world: the world to play.
-        prompt: frames to start from.
-        actions: the latent actions of each game; the k-th makes frame p+k.
-        sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the draws.
-        prompt_actions: actions between several prompt frames; inferred by default.
+        world: World to play.
+        prompt: Initial frames `(B, P, H, W, 3)`, or another form of prompt that `Session` takes.
+        actions: Codes or names of the actions, `(K)` for all games or `(B, K)`; action k leads to
+            frame P + k.
+        backend: Engine that computes the frames; torch by default.
+        sampler: Sampling settings; the world's own by default.
+        seed: Seed of the sampler; no effect while the sampler is deterministic.
+        prompt_actions: Actions between the prompt's frames, `(P-1)` or `(B, P-1)`; inferred by
+            default.
 
     Returns:
-        The prompt as it was given, then the frames that were made.
+        The prompt's frames as they are, followed by the K generated frames.
+
+    Raises:
+        UserError: As for `Session`, or the actions do not have one of these shapes.
     """
-    session = Session(world, prompt, sampler=sampler, seed=seed, prompt_actions=prompt_actions, undo_depth=0)
-    frames = [torch.from_numpy(session.step(actions[:, k]))[:, None] for k in range(actions.shape[1])]
-    return torch.cat([prompt.cpu(), *frames], dim=1)
+    video = to_video(world, prompt)
+    session = Session(
+        world, video, backend=backend, sampler=sampler, seed=seed, prompt_actions=prompt_actions, undo_depth=0
+    )
+    codes = to_codes(world, actions)
+    codes = codes.expand(session.batch, -1) if codes.ndim == 1 else codes
+    if codes.ndim != 2 or len(codes) != session.batch:
+        raise UserError(f"expected actions of shape (K) or ({session.batch}, K), got {tuple(codes.shape)}")
+    frames = [torch.from_numpy(session.step(codes[:, k]))[:, None] for k in range(codes.shape[1])]
+    return torch.cat([video.cpu(), *frames], dim=1)

@@ -1,11 +1,9 @@
-"""A running game: frame after frame from a prompt and actions, with caches, in real time and without end."""
+"""Interactive generation: one frame per action, with caches, for any number of frames."""
 
 from __future__ import annotations
 
-import contextlib
 import time as clock
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,32 +11,32 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from djinn.config import SamplerConfig, check_seed
+from djinn.config import SamplerConfig
 from djinn.errors import UserError
+from djinn.generate.arguments import Actions, Prompt, to_codes, to_integer, to_seed, to_video
+from djinn.generate.backend import Backend, TorchBackend
 from djinn.generate.maskgit import fill_frame
-from djinn.models.dynamics import DynamicsModel
 from djinn.models.world import World, to_uint8
-from djinn.nn import KVCache
-from djinn.nn.cpu_parallel import torch_threads
+from djinn.nn.fork import check_device
 
 
 @dataclass
 class _State:
-    """All of a session that changes from frame to frame, apart from the caches."""
+    """Everything in a session that changes from frame to frame, except the caches."""
 
     time: int
-    """Number of frames so far; the newest is frame `time - 1`."""
+    """Number of frames; the newest is frame `time - 1`."""
     tokens: Tensor
-    """Tokens of the newest frame, `(b, n)`; it enters the dynamics' cache together with the next frame's first pass."""
+    """Tokens `(B, N)` of the newest frame; the next step adds them to the dynamics' cache."""
     action: Tensor
-    """Code of the action that led to the newest frame, `(b, d)`."""
+    """Code `(B, C)` of the action that led to the newest frame; unused for frame 0."""
     frame: np.ndarray
-    """The newest frame, uint8 `(b, h, w, 3)`."""
+    """Newest frame, uint8 `(B, H, W, 3)`."""
 
 
 @dataclass
 class _Undo:
-    """What one step replaced."""
+    """What one step overwrites."""
 
     state: _State
     generator: Tensor
@@ -47,74 +45,88 @@ class _Undo:
 
 
 class Session:
-    """Plays a world: `step(action)` makes the next frame (paper section 2.2).
+    """A running game, or a batch of B games of one world (paper section 2.2).
 
-    Tokens are the state: pixels that were decoded are never encoded again. Keys and values of finished frames are cached for
-    the dynamics and the decoder, so a frame costs the same however long the game has been going on. The window slides over
-    the last `world.config.context_frames` frames; what their cached keys carry of older frames stays, so the memory fades rather
-    than ends. Several games of one world run side by side as a batch.
+    Tokens are the state: decoded pixels are never encoded again. Keys and values of finished frames
+    are cached for the dynamics model and the decoder, so the cost of a frame does not depend on the
+    length of the game. Each frame attends to the last `world.config.context_frames` frames. The
+    cached keys and values of these still depend on frames that have left the window.
 
     Args:
-        world: the world to play.
-        prompt: uint8 frames of the world's size to start from: `(H, W, 3)`, `(P, H, W, 3)` or, for B games,
-            `(B, P, H, W, 3)`.
-        sampler: how a frame's tokens are drawn; the world's own setting by default. May be changed at any time.
-        seed: of everything random; the same seed, prompt and actions give the same frames.
-        prompt_actions: the P-1 actions between several prompt frames, `(P-1)` or `(B, P-1)`; inferred by default.
-        undo_depth: how many steps `undo` can take back.
+        world: World to play.
+        prompt: Initial frames: a PIL image of any size, which is cropped and resized; uint8 frames
+            `(H, W, 3)`, `(P, H, W, 3)` or, for B games, `(B, P, H, W, 3)`; or a sequence of P
+            images or frames.
+        backend: Engine that computes the frames (`djinn.backends.select`); `TorchBackend(world)` by
+            default.
+        sampler: Sampling settings; the world's own by default. The attribute may be changed between
+            steps.
+        seed: Seed of the sampler. The same seed, prompt and actions give the same frames on the
+            same machine. It has no effect while `sampler.is_deterministic`, as at temperature 0,
+            the default of shipped worlds.
+        prompt_actions: Codes or names of the P - 1 actions between the prompt's frames, `(P-1)` or
+            `(B, P-1)`; inferred from the frames by default.
+        undo_depth: Maximum number of steps that `undo` can revert.
 
     Raises:
-        UserError: the prompt has another shape than the world's frames, or actions are missing or out of range.
+        UserError: An argument has the wrong type, or the prompt's frames do not have the world's
+            size.
     """
 
     def __init__(
         self,
         world: World,
-        prompt: UInt8[np.ndarray | Tensor, "..."],
+        prompt: Prompt,
         *,
+        backend: Backend | None = None,
         sampler: SamplerConfig | None = None,
         seed: int = 0,
-        prompt_actions: Sequence[int] | Int[Tensor, "..."] | None = None,
+        prompt_actions: Actions | None = None,
         undo_depth: int = 32,
     ) -> None:
+        check_device(world.device)
         self.world = world
-        self.sampler = sampler or world.config.sampler
-        check_seed(seed)
-        self.seed = seed
+        self.backend = TorchBackend(world) if backend is None else backend
+        if self.backend.world is not world:
+            raise UserError("the backend belongs to another world: create it with select_backend(world)")
+        self.sampler = world.config.sampler if sampler is None else sampler
+        self.seed = to_seed(seed)
         self.timings: dict[str, float] = {"dynamics": 0.0, "decode": 0.0}
-        """Milliseconds that the parts of the last step took."""
-        video = prompt if isinstance(prompt, Tensor) else torch.tensor(prompt)  # a picture's array may be read-only
-        video = video[None, None] if video.ndim == 3 else video[None] if video.ndim == 4 else video
+        """Duration of the parts of the last step, in milliseconds."""
+        video = to_video(world, prompt)
         pixels = world.to_float(video)[:, -world.config.context_frames :]
-        self.batch, frames = pixels.shape[:2]
-        if self.batch == 0 or frames == 0:
-            raise UserError("the prompt holds no frame")
+        self.batch, num_frames = pixels.shape[:2]
+        if self.batch == 0 or num_frames == 0:
+            raise UserError("the prompt contains no frame")
+        depth = to_integer(undo_depth, "undo_depth")
+        if depth < 0:
+            raise UserError(f"undo_depth must be at least 0, got {depth}")
+        self._undo: deque[_Undo] = deque(maxlen=depth)
         with torch.inference_mode():
             self._prompt_tokens = world.tokenizer.encode(pixels)
-            self._prompt_vectors = world.action_vectors[self._between(video, frames, prompt_actions)]
-        self._undo: deque[_Undo] = deque(maxlen=undo_depth)
+            self._prompt_vectors = world.action_vectors[self._actions_between(video, num_frames, prompt_actions)]
         self.reset()
 
-    def _between(self, video: Tensor, frames: int, actions: Sequence[int] | Tensor | None) -> Tensor:
-        """Actions between the last `frames` frames of a prompt, which are all that the window holds."""
-        count = frames - 1
+    def _actions_between(self, video: Tensor, num_frames: int, actions: Actions | None) -> Int[Tensor, "b a"]:
+        """Return the actions between the last `num_frames` frames of a prompt."""
+        count = num_frames - 1
         if actions is None:
-            return (
-                self.world.infer_actions(video[:, -frames:]) if count else torch.zeros(self.batch, 0, dtype=torch.int64)
-            )
-        given = torch.as_tensor(actions, dtype=torch.int64)
-        given = given.expand(self.batch, -1) if given.ndim == 1 else given
-        if given.shape != (self.batch, video.shape[1] - 1):
-            shape = (self.batch, video.shape[1] - 1)
+            if count == 0:
+                return torch.zeros(self.batch, 0, dtype=torch.int64)
+            return self.world.infer_actions(video[:, -num_frames:])
+        codes = to_codes(self.world, actions, "prompt_actions")
+        codes = codes.expand(self.batch, -1) if codes.ndim == 1 else codes
+        shape = (self.batch, video.shape[1] - 1)
+        if codes.shape != shape:
             raise UserError(
-                f"{video.shape[1]} prompt frames need {shape[1]} prompt actions, {shape} in all, got {tuple(given.shape)}"
+                f"a prompt of {video.shape[1]} frames needs {shape[1]} prompt actions: expected shape {shape}, got "
+                f"{tuple(codes.shape)}"
             )
-        self.world.check_actions(given)
-        return given[:, given.shape[1] - count :].to(self.world.device)
+        return codes[:, codes.shape[1] - count :].to(self.world.device)
 
     @property
     def frame(self) -> UInt8[np.ndarray, "b h w 3"]:
-        """The newest frame of each game."""
+        """Newest frame of each game."""
         return self._state.frame
 
     @property
@@ -124,126 +136,141 @@ class Session:
 
     @property
     def time(self) -> int:
-        """Number of frames so far, the prompt's included."""
+        """Number of frames, including those of the prompt."""
         return self._state.time
 
     @property
     def undoable(self) -> int:
-        """How many steps can be taken back."""
+        """Number of steps that `undo` can revert."""
         return len(self._undo)
 
     @torch.inference_mode()
     def reset(self, seed: int | None = None) -> UInt8[np.ndarray, "b h w 3"]:
-        """Goes back to the prompt.
+        """Return to the prompt and restart the random generator.
 
         Args:
-            seed: a new seed; the old one by default, so that the same actions give the same frames again.
+            seed: New seed; None keeps the current one, so that the same actions give the same
+                frames.
+
+        Returns:
+            The prompt's last frame, as decoded from its tokens.
         """
         if seed is not None:
-            check_seed(seed)
-            self.seed = seed
-        world, device = self.world, self.world.device
-        self._generator = torch.Generator(device).manual_seed(self.seed)
-        self._dynamics = KVCache(world.config.context_frames)
-        self._decoder = KVCache(world.config.context_frames)
+            self.seed = to_seed(seed)
+        world, backend = self.world, self.backend
+        self._generator = torch.Generator(world.device).manual_seed(self.seed)
+        self._dynamics, self._decoder = backend.new_cache(), backend.new_cache()
         self._undo.clear()
-        tokens, vectors = self._prompt_tokens, self._prompt_vectors
-        action_emb = torch.cat([torch.zeros_like(world.action_vectors[:1]).expand(self.batch, 1, -1), vectors], dim=1)
-        with self._precision():
-            pixels = world.tokenizer.decode(tokens, self._decoder, 0)
-            if tokens.shape[1] > 1:
-                nothing = torch.empty(0, dtype=torch.int64, device=device)
-                actions = action_emb[:, 1:-1]
-                world.dynamics(tokens[:, :-1], None, actions, cache=self._dynamics, query_positions=nothing)
+        tokens, actions = self._prompt_tokens, self._prompt_vectors
+        num_frames = tokens.shape[1]
+        with backend.inference_context():
+            pixels = backend.decode(tokens, self._decoder, 0)
+            if num_frames > 1:
+                no_positions = tokens.new_empty(self.batch, 0)
+                backend.extend(tokens[:, :-1], None, actions[:, :-1], self._dynamics, 0, no_positions)
         frame = to_uint8(pixels[:, -1]).cpu().numpy()
-        self._state = _State(tokens.shape[1], tokens[:, -1], action_emb[:, -1], frame)
+        action = actions[:, -1] if num_frames > 1 else world.action_vectors.new_zeros(self.batch, actions.shape[2])
+        self._state = _State(num_frames, tokens[:, -1], action, frame)
         return frame
 
     @torch.inference_mode()
-    def step(self, actions: int | Sequence[int] | Int[Tensor, "b"]) -> UInt8[np.ndarray, "b h w 3"]:
-        """Makes the next frame of each game.
+    def step(self, actions: Actions) -> UInt8[np.ndarray, "b h w 3"]:
+        """Generate the next frame of each game.
+
+        If it raises, the session stays as it was, provided that `undo_depth` is positive.
 
         Args:
-            actions: one latent action for all games, or one for each.
+            actions: Code or name of one action for all games, or a sequence, array or tensor `(B)`
+                with one for each.
 
         Raises:
-            UserError: an action is out of range, or their number is not that of the games.
+            UserError: The world has no such action, or the number of actions is not that of the
+                games.
         """
-        chosen = torch.as_tensor(actions, dtype=torch.int64)
-        chosen = chosen.expand(self.batch) if chosen.ndim == 0 else chosen
-        if chosen.shape != (self.batch,):
-            raise UserError(f"expected one action or {self.batch} (one for each game), got shape {tuple(chosen.shape)}")
-        self.world.check_actions(chosen)
-        action = self.world.action_vectors[chosen.to(self.world.device)]
+        check_device(self.world.device)
+        codes = to_codes(self.world, actions)
+        codes = codes.expand(self.batch) if codes.ndim == 0 else codes
+        if codes.shape != (self.batch,):
+            raise UserError(f"expected 1 action or {self.batch}, one for each game, got shape {tuple(codes.shape)}")
+        action = self.world.action_vectors[codes.to(self.world.device)]
         time = self._state.time
-        before = self._snapshot() if self._undo.maxlen else None
-        started = clock.perf_counter()
+        snapshot = self._snapshot() if self._undo.maxlen else None
+        start = clock.perf_counter()
         try:
-            with self._precision(), self._threads():
+            with self.backend.inference_context():
                 tokens = self._next_tokens(action)
-                self._wait()
-                between = clock.perf_counter()
-                pixels = self.world.tokenizer.decode(tokens[:, None], self._decoder, time)
+                self.backend.synchronize()
+                middle = clock.perf_counter()
+                pixels = self.backend.decode(tokens[:, None], self._decoder, time)
                 frame = to_uint8(pixels[:, 0]).cpu().numpy()
         except BaseException:
-            if before is not None:
-                self._restore(before)
+            if snapshot is not None:
+                self._restore(snapshot)
             raise
         self._state = _State(time + 1, tokens, action, frame)
-        if before is not None:
-            self._undo.append(before)
-        ended = clock.perf_counter()
-        self.timings = {"dynamics": (between - started) * 1e3, "decode": (ended - between) * 1e3}
+        if snapshot is not None:
+            self._undo.append(snapshot)
+        end = clock.perf_counter()
+        self.timings = {"dynamics": (middle - start) * 1e3, "decode": (end - middle) * 1e3}
         return frame
 
     def _next_tokens(self, action: Tensor) -> Tensor:
-        """Fills the next frame; its first pass also brings the newest finished frame into the cache."""
-        dynamics, state = self.world.dynamics, self._state
-        finished = False
+        """Sample the next frame's tokens.
+
+        The first pass also adds the newest finished frame to the cache.
+        """
+        state, first_pass = self._state, True
 
         def predict(tokens: Tensor, masked: Tensor, unknown: Tensor) -> Tensor:
-            nonlocal finished
-            frames, hidden, action_emb, first = tokens[:, None], masked[:, None], action[:, None], state.time
-            row = torch.arange(self.batch, device=tokens.device)[:, None]
-            if not finished:
-                finished = True
+            nonlocal first_pass
+            frames, hidden, actions, first = tokens[:, None], masked[:, None], action[:, None], state.time
+            if first_pass:
+                first_pass, first = False, first - 1
                 frames = torch.cat([state.tokens[:, None], frames], dim=1)
                 hidden = torch.cat([torch.zeros_like(hidden), hidden], dim=1)
-                if state.time > 1:  # no action leads to frame 0
-                    action_emb = torch.cat([state.action[:, None], action_emb], dim=1)
-                first = state.time - 1
-            b, t, n = frames.shape
-            positions = (unknown + (row * t + t - 1) * n).flatten()
-            logits = dynamics(frames, hidden, action_emb, cache=self._dynamics, first=first, query_positions=positions)
-            return logits.float().unflatten(0, (b, -1))
+                if first > 0:  # no action leads to frame 0
+                    actions = torch.cat([state.action[:, None], actions], dim=1)
+            return self.backend.extend(frames, hidden, actions, self._dynamics, first, unknown)
 
         n = self.world.config.tokens_per_frame
         return fill_frame(predict, self.batch, n, self.sampler, self._generator, self.world.device)
 
     def undo(self, n: int = 1) -> UInt8[np.ndarray, "b h w 3"]:
-        """Takes back the last `n` steps, or as many as are kept; the same actions then give the same frames again."""
+        """Revert the last `n` steps, or all that can be reverted if there are fewer.
+
+        The random generator is reverted too: the same actions then give the same frames.
+
+        Returns:
+            The newest frame.
+
+        Raises:
+            UserError: `n` is not an integer or is negative.
+        """
+        count = to_integer(n, "the number of steps to undo")
+        if count < 0:
+            raise UserError(f"the number of steps to undo must be at least 0, got {count}")
         with torch.inference_mode():
-            for _ in range(min(n, len(self._undo))):
+            for _ in range(min(count, len(self._undo))):
                 self._restore(self._undo.pop())
         return self.frame
 
     def _snapshot(self) -> _Undo:
-        """What a step is about to write over."""
+        """Copy what a step overwrites."""
         time = self._state.time
         return _Undo(
             self._state, self._generator.get_state(), self._dynamics.snapshot(time), self._decoder.snapshot(time)
         )
 
-    def _restore(self, before: _Undo) -> None:
-        """Takes back what a step has written."""
-        time = before.state.time
-        self._state = before.state
-        self._generator.set_state(before.generator)
-        self._dynamics.restore(time, before.dynamics)
-        self._decoder.restore(time, before.decoder)
+    def _restore(self, undo: _Undo) -> None:
+        """Write back what `_snapshot` copied."""
+        time = undo.state.time
+        self._state = undo.state
+        self._generator.set_state(undo.generator)
+        self._dynamics.restore(time, undo.dynamics)
+        self._decoder.restore(time, undo.decoder)
 
     def fork(self) -> Session:
-        """A copy that goes its own way from here; with the same actions it makes the same frames."""
+        """Return an independent copy; with the same actions it generates the same frames."""
         copy = object.__new__(Session)
         copy.__dict__.update(self.__dict__)
         with torch.inference_mode():
@@ -253,14 +280,3 @@ class Session:
         copy._undo = deque(self._undo, maxlen=self._undo.maxlen)
         copy.timings = dict(self.timings)
         return copy
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.world.device.type == "cuda")
-
-    def _threads(self) -> contextlib.AbstractContextManager[object]:
-        """One thread for torch where another engine has the models: threads of both that wait would keep each other waiting."""
-        return contextlib.nullcontext() if isinstance(self.world.dynamics, DynamicsModel) else torch_threads(1)
-
-    def _wait(self) -> None:
-        if self.world.device.type == "cuda":
-            torch.cuda.synchronize(self.world.device)

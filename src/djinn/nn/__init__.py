@@ -1,5 +1,6 @@
 """Generic layers: attention and its cache, ST-transformer, patches, quantizers, warping."""
 
+from djinn.nn import fork
 from djinn.nn.attention import SpatialAttention, TemporalAttention
 from djinn.nn.kv_cache import KVCache
 from djinn.nn.patches import PatchEmbed, PositionEmbedding2D, Unpatchify
@@ -25,5 +26,6 @@ __all__ = [
     "Unpatchify",
     "VectorQuantizer",
     "build_quantizer",
+    "fork",
     "warp",
 ]

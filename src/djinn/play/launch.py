@@ -85,13 +85,13 @@ def serve(
     hosts = _accepted_hosts(host, allowed_hosts)
     with _listen(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
-        from djinn.backends.select import prepare_for_inference
+        from djinn.backends.select import select_backend
         from djinn.models.world import World
         from djinn.models.world_folder import find_world
 
         folder = find_world(world_path)
         name = world_name(folder)
-        world = prepare_for_inference(World.from_pretrained(folder, device), engine)
+        world = World.from_pretrained(folder, device)
         app = create_app(
             world,
             [*world.prompts, *prompts],
@@ -103,6 +103,7 @@ def serve(
             hosts=hosts,
             allow_addresses=not is_loopback(host),
             folder=folder,
+            backend=select_backend(world, engine),
         )
         config = uvicorn.Config(
             app,

@@ -33,6 +33,7 @@ from djinn.play.recorder import write_recording
 from djinn.play.security import SecurityMiddleware, is_same_origin
 
 if TYPE_CHECKING:
+    from djinn.generate.backend import Backend
     from djinn.models.world import World
 
 STATIC = Path(__file__).parent / "static"
@@ -53,6 +54,7 @@ def create_app(
     allow_addresses: bool = False,
     make_session: MakeSession | None = None,
     folder: Path | None = None,
+    backend: Backend | None = None,
 ) -> Starlette:
     """Build the web application that plays a world.
 
@@ -71,13 +73,16 @@ def create_app(
         make_session: Function from prompt, sampler and seed to a session; None creates
             `djinn.generate.session.Session`.
         folder: The world's folder, to which action names are saved; None saves them nowhere.
+        backend: Engine that computes the frames; torch by default.
 
     Raises:
         UserError: The image format is unknown.
     """
     if image_format not in protocol.IMAGE_FORMATS:
         raise UserError(f"image format must be one of {', '.join(protocol.IMAGE_FORMATS)}, got '{image_format}'")
-    server = PlayServer(world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder)
+    server = PlayServer(
+        world, list(prompts), name, max_players, fps, image_format, idle_minutes, make_session, folder, backend
+    )
     routes = [
         Route("/", server.get_page),
         Route("/healthz", server.get_health),
@@ -109,6 +114,7 @@ class PlayServer:
         idle_minutes: float,
         make_session: MakeSession | None,
         folder: Path | None,
+        backend: Backend | None = None,
     ) -> None:
         """Create the server; see `create_app` for the arguments."""
         config = world.config
@@ -127,6 +133,7 @@ class PlayServer:
         self.idle_seconds = idle_minutes * 60
         self.make_session = make_session or self._make_session
         self.folder = folder
+        self.backend = backend
         self.players: dict[str, Player] = {}
         self.model_thread = ThreadPoolExecutor(1, thread_name_prefix="djinn-world")
         self.decode_slot = asyncio.Semaphore(1)
@@ -136,7 +143,9 @@ class PlayServer:
     def _make_session(self, prompt: np.ndarray, sampler: SamplerConfig, seed: int) -> Any:
         from djinn.generate.session import Session
 
-        return Session(self.world, np.array(prompt), sampler=sampler, seed=seed, undo_depth=UNDO_DEPTH)
+        return Session(
+            self.world, np.array(prompt), backend=self.backend, sampler=sampler, seed=seed, undo_depth=UNDO_DEPTH
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
