@@ -39,8 +39,11 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command_line_is_valid(command: str, monkeypatch: pytest.MonkeyPatch):
+def test_command_line_is_valid(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = shlex.split(command)[1:]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my-videos", "my-sequences", "assets/coinrun-videos"):
+        (tmp_path / folder).mkdir(parents=True)
     verb = next(verb for verb in VERBS if words[: len(verb.split())] == verb.split())
     module = verb_module(verb)
     parse = module.parse
