@@ -12,7 +12,7 @@ from pathlib import Path
 from djinn.cli import VERBS, run
 from djinn.data.importers.registry import importers
 
-WIDTH = 96
+WIDTH = 84
 """Columns of the help texts."""
 
 
