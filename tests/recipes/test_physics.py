@@ -45,7 +45,7 @@ def test_stops_and_moving_players(physics):
 
 
 def test_player_motion_from_scene_motion(physics):
-    """The camera follows the player: the scene moves left when it runs right, and down when it rises."""
+    """The camera follows the player: the scene moves left when the player runs right."""
     scene = np.random.default_rng(0).integers(256, size=(8, 12, 3)).repeat(12, 0).repeat(12, 1).astype(np.uint8)
     right = np.stack([scene[16:80, 20 + 2 * t : 84 + 2 * t] for t in range(6)])
     up = np.stack([scene[24 - 3 * t : 88 - 3 * t, 20:84] for t in range(6)])
