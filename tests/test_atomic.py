@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from djinn.atomic import atomic_write, check_readable_file, check_writable_file, check_writable_folder
+from djinn.atomic import (
+    atomic_write,
+    check_readable_file,
+    check_writable_file,
+    check_writable_folder,
+    explain_full_disk,
+)
 from djinn.errors import UserError
 
 CHECKS = (check_writable_file, check_writable_folder)
@@ -119,3 +125,11 @@ def test_unreadable_files_are_refused_with_the_reason(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "open", refuse)  # the permissions of a file do not stop root
     with pytest.raises(UserError, match=r"no permission to read .*a\.mp4: change the permissions"):
         check_readable_file(tmp_path / "a.mp4")
+
+
+def test_full_disk_inside_a_block_names_what_is_intact() -> None:
+    message = "no space left while saving run; nothing was changed; free some space and rerun the command"
+    with pytest.raises(UserError, match=message), explain_full_disk("run", "nothing was changed"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="I/O"), explain_full_disk("run", "nothing was changed"):
+        raise OSError(errno.EIO, "I/O error")

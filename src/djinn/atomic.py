@@ -21,7 +21,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_full_disk(what: str, kept: str) -> Generator[None]:
+def explain_full_disk(what: str, intact: str) -> Generator[None]:
     """Raise a `UserError` when the disk fills up inside the block.
 
     Args:
