@@ -1,4 +1,4 @@
-"""First optimizer steps of the real stages with a global batch in any number of passes and ranks."""
+"""First optimizer steps of both stages, with any number of passes and ranks per batch."""
 
 from __future__ import annotations
 

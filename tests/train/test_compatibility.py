@@ -11,7 +11,7 @@ from djinn.train.compatibility import check_same, differences, with_defaults
 
 def test_only_settings_that_change_a_step_must_agree(tmp_path: Path) -> None:
     old = to_dict(tiny_config())
-    new = to_dict(tiny_config(steps=500, minutes=3.0, log_every=7, eval_every=8, save_every=9))
+    new = to_dict(tiny_config(steps=500, minutes=3.0, min_steps=9, log_every=7, eval_every=8, save_every=9))
     new["loggers"], new["compile"] = ["wandb"], "off"
     check_same(old, new, tmp_path)
     assert differences(old, to_dict(tiny_config(lr=1.0))) == ["tokenizer.lr: 0.003 -> 1.0", "dynamics.lr: 0.003 -> 1.0"]

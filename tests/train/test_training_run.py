@@ -292,7 +292,7 @@ def test_init_from_keeps_the_tokenizer(
     config = dataclasses.replace(tiny_config(), init_from=str(finished))
     train(data, tmp_path / "run", config)
     assert {record["stage"] for record in read_metrics(tmp_path / "run")} == {"dynamics"}
-    again = [
+    arguments = [
         "train",
         str(data),
         "--preset",
@@ -304,7 +304,7 @@ def test_init_from_keeps_the_tokenizer(
     ]
     for option, value in (("tokenizer.lr", "1"), ("tokenizer-share", "0.9")):
         with pytest.raises(SystemExit):
-            main([*again, f"--{option}", value])
+            main([*arguments, f"--{option}", value])
         assert f"--{option} has no effect with --init-from" in capsys.readouterr().err
     resumed = World.from_pretrained(tmp_path / "run", "cpu")
     for name, value in start.tokenizer.state_dict().items():

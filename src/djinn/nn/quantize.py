@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -42,13 +42,20 @@ def _sum_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
-def _mean_over_ranks(x: Tensor) -> Tensor:
-    """Average a tensor over the ranks, and its gradient in the backward pass."""
-    if _world_size() == 1:
-        return x
-    from torch.distributed.nn.functional import all_reduce
+class _MeanOverRanks(torch.autograd.Function):
+    """Mean over ranks, whose gradient is the mean of the ranks' gradients."""
 
-    return all_reduce(x) / _world_size()
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _sum_over_ranks(x.clone()) / _world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        return _sum_over_ranks(gradient.clone()) / _world_size()
+
+
+def _mean_over_ranks(x: Tensor) -> Tensor:
+    return x if _world_size() == 1 else _MeanOverRanks.apply(x)
 
 
 class VectorQuantizer(nn.Module):

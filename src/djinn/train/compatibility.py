@@ -11,6 +11,7 @@ from djinn.errors import UserError
 FREE_KEYS = (
     "steps",
     "minutes",
+    "min_steps",
     "log_every",
     "eval_every",
     "save_every",
@@ -23,7 +24,7 @@ FREE_KEYS = (
 """Config keys, at any depth, that may change between two calls of the same run.
 
 None of them changes what a step computes, except for the learning rate, which depends on the share
-of `steps` or `minutes` that is done.
+of `steps`, `minutes` or `min_steps` that is done.
 """
 
 

@@ -14,7 +14,7 @@ def progress(config: StageConfig, step: int, seconds: float) -> float:
     """Return the share of training that is done, in [0, 1].
 
     Args:
-        config: Settings with `steps`, and `minutes` if time is limited as well.
+        config: Settings with `steps`, `minutes` and `min_steps`.
         step: Optimizer steps done.
         seconds: Training time so far.
     """

@@ -234,9 +234,11 @@ class Trainer:
     def _show_progress(self) -> None:
         rate, metrics = self._shown
         rate = rate or self.window.frames_per_second()
-        left = (self.config.steps - self.step) * self._step_frames / rate
+        seconds_per_step = self._step_frames / rate
+        left = (self.config.steps - self.step) * seconds_per_step
         if self.config.minutes is not None:
-            left = min(left, 60 * self.config.minutes - self.seconds)
+            timed = 60 * self.config.minutes - self.seconds
+            left = min(left, max(timed, (self.config.min_steps - self.step) * seconds_per_step))
         self._bar.update(progress(self.config, self.step, self.seconds), self.step, left, rate, metrics)
 
     def _write(self, values: dict[str, Any]) -> None:
