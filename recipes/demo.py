@@ -23,25 +23,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from djinn.config import TrainConfig, with_limits
+from djinn.config.presets import get_preset
+from djinn.errors import UserError
+
 VIDEOS = Path(__file__).parent.parent / "assets" / "coinrun-videos"
 WORLD = "my-coinrun"
 NICE = 10
 """Niceness of import and training, so that the page stays responsive."""
-STAGES = {
-    "tokenizer": "3/5 train the tokenizer",
-    "dynamics": "3/5 train the latent action model and the dynamics model",
-    "names": "4/5 name the actions",
-    "prompts": "4/5 choose prompt images",
-}
 
 
 def main() -> None:
     """Run the recipe."""
     args, play_options = parse_arguments()
+    try:
+        config = training_config(args.preset, args.minutes, args.steps)
+        if args.train:
+            return train_world(args, config)
+    except UserError as error:
+        sys.exit(f"demo: {error}")
     dataset, run = args.folder / "data", args.folder / WORLD
-    if args.train:
-        train_world(dataset, run, args.preset, args.minutes, args.steps)
-        return
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -49,24 +50,24 @@ def main() -> None:
             server = Server("coinrun", args.port, play_options, children)
             print(f"The page plays the shipped world coinrun until {WORLD} is trained: {server.url}", flush=True)
             import_videos(dataset, children)
-            print(
-                f"Training takes at least {args.minutes:g} min and {args.steps} steps; it is saved on Ctrl-C.",
-                flush=True,
-            )
+            print(f"Training takes at least {args.minutes:g} min and {args.steps} steps; Ctrl-C saves it.", flush=True)
             run_in_background([__file__, "--train", *sys.argv[1:]], children)
             print(f"== 5/5 play {WORLD}", flush=True)
             server.stop()
             port = int(server.url.rsplit(":", 1)[1])
             server = Server(str(run), port, [*play_options, "--no-browser"], children)
             print(f"The page plays {WORLD}: {server.url}  (Ctrl-C to stop)", flush=True)
-            server.process.wait()
+            if server.process.wait() != 0:
+                raise SystemExit(server.process.returncode)
     except KeyboardInterrupt:
-        print(f"Stopped. The same command continues; to play {WORLD}: djinn play {run}", flush=True)
+        print("Stopped. To continue, run the same command.", flush=True)
 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """Parse the command line; return the options of this recipe, and those of `djinn play`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="folder for data and world (%(default)s)")
     parser.add_argument("--preset", default="finetune", help="preset of the training (%(default)s)")
     parser.add_argument("--minutes", type=float, default=1.0, help="shortest training time in minutes (%(default)s)")
@@ -85,32 +86,39 @@ def import_videos(dataset: Path, children: contextlib.ExitStack) -> None:
     run_in_background(["-m", "djinn", "data", "import", str(VIDEOS), "--out", str(dataset)], children)
 
 
-def train_world(dataset: Path, run: Path, preset: str, minutes: float, steps: int) -> None:
-    """Train in this process, and name the actions of the world.
+def training_config(preset: str, minutes: float, steps: int) -> TrainConfig:
+    """Return a preset that trains each stage for at least `steps` steps.
 
-    Args:
-        dataset: Folder of the data set.
-        run: Run folder.
-        preset: Name of the preset.
-        minutes: Training continues for at least this time,
-        steps: and for at least this number of steps per stage.
+    Raises:
+        UserError: The preset is unknown, or a limit is not positive.
     """
-    from djinn.config.presets import get_preset
-    from djinn.errors import UserError
-    from djinn.pipeline import train_and_name
+    config = with_limits(get_preset(preset), minutes=minutes)
+    return dataclasses.replace(
+        config,
+        tokenizer=dataclasses.replace(config.tokenizer, min_steps=steps),
+        dynamics=dataclasses.replace(config.dynamics, min_steps=steps),
+    )
+
+
+def train_world(args: argparse.Namespace, config: TrainConfig) -> None:
+    """Train in this process, name the actions and choose prompt images.
+
+    Raises:
+        UserError: The run folder is not usable, for example trained with other settings.
+    """
+    from djinn.pipeline import AFTER_TRAINING, STAGES, train_and_name
+
+    dataset, run = args.folder / "data", args.folder / WORLD
+    limits = ["--minutes", f"{args.minutes:g}", "--dynamics.min-steps", str(args.steps)]
+    limits += [] if config.init_from else ["--tokenizer.min-steps", str(args.steps)]
+    # the command that the trainer prints for resuming the run
+    sys.argv = ["djinn", "train", str(dataset), "--preset", args.preset, "--out", str(run), *limits]
+
+    def announce(stage: str) -> None:
+        print(f"== {4 if stage in ('names', 'prompts') else 3}/5 {STAGES[stage]}", flush=True)
 
     try:
-        config = get_preset(preset)
-        config = dataclasses.replace(
-            config,
-            tokenizer=dataclasses.replace(config.tokenizer, min_steps=steps),
-            dynamics=dataclasses.replace(config.dynamics, min_steps=steps),
-        )
-        train_and_name(
-            dataset, run, config, minutes=minutes, announce=lambda stage: print(f"== {STAGES[stage]}", flush=True)
-        )
-    except UserError as error:
-        sys.exit(f"demo: {error}")
+        train_and_name(dataset, run, config, minutes=args.minutes, announce=announce)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -138,6 +146,7 @@ class Server:
         if found is None:
             raise SystemExit(self.process.wait() or 1)
         self.url = found[0]
+        print(self.process.stdout.readline(), end="", flush=True)  # on the training of the world
         threading.Thread(target=self._forward_output, daemon=True).start()
 
     def stop(self) -> None:
