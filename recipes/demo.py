@@ -49,7 +49,7 @@ def main() -> None:
         with contextlib.ExitStack() as children:
             server = Server("coinrun", args.port, play_options, children)
             print(f"The page plays the shipped world coinrun until {WORLD} is trained: {server.url}", flush=True)
-            import_videos(dataset, children)
+            import_videos(args.videos, dataset, children)
             print(f"Training takes at least {args.minutes:g} min and {args.steps} steps; Ctrl-C saves it.", flush=True)
             run_in_background([__file__, "--train", *sys.argv[1:]], children)
             print(f"== 5/5 play {WORLD}", flush=True)
@@ -69,6 +69,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="folder for data and world (%(default)s)")
+    parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of videos (default: %(default)s)")
     parser.add_argument("--preset", default="finetune", help="preset of the training (%(default)s)")
     parser.add_argument("--minutes", type=float, default=1.0, help="shortest training time in minutes (%(default)s)")
     parser.add_argument("--steps", type=int, default=50, help="smallest number of steps per stage (%(default)s)")
@@ -77,13 +78,13 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
-def import_videos(dataset: Path, children: contextlib.ExitStack) -> None:
-    """Create the data set from the videos, unless it exists."""
+def import_videos(videos: Path, dataset: Path, children: contextlib.ExitStack) -> None:
+    """Create the data set from a folder of videos, unless it exists."""
     if (dataset / "dataset.json").exists():
         print(f"== 2/5 import the videos: done before ({dataset})", flush=True)
         return
-    print(f"== 2/5 import the videos in {VIDEOS}", flush=True)
-    run_in_background(["-m", "djinn", "data", "import", str(VIDEOS), "--out", str(dataset)], children)
+    print(f"== 2/5 import the videos in {videos}", flush=True)
+    run_in_background(["-m", "djinn", "data", "import", str(videos), "--out", str(dataset)], children)
 
 
 def training_config(preset: str, minutes: float, steps: int) -> TrainConfig:
@@ -92,11 +93,11 @@ def training_config(preset: str, minutes: float, steps: int) -> TrainConfig:
     Raises:
         UserError: The preset is unknown, or a limit is not positive.
     """
-    config = with_limits(get_preset(preset), minutes=minutes)
+    config = get_preset(preset)
+    with_limits(config, minutes=minutes)  # checks the limit, which is applied in training
+    tokenizer = config.tokenizer if config.init_from else dataclasses.replace(config.tokenizer, min_steps=steps)
     return dataclasses.replace(
-        config,
-        tokenizer=dataclasses.replace(config.tokenizer, min_steps=steps),
-        dynamics=dataclasses.replace(config.dynamics, min_steps=steps),
+        config, tokenizer=tokenizer, dynamics=dataclasses.replace(config.dynamics, min_steps=steps)
     )
 
 
@@ -115,7 +116,7 @@ def train_world(args: argparse.Namespace, config: TrainConfig) -> None:
     sys.argv = ["djinn", "train", str(dataset), "--preset", args.preset, "--out", str(run), *limits]
 
     def announce(stage: str) -> None:
-        print(f"== {4 if stage in ('names', 'prompts') else 3}/5 {STAGES[stage]}", flush=True)
+        print(f"== {4 if stage in AFTER_TRAINING else 3}/5 {STAGES[stage]}", flush=True)
 
     try:
         train_and_name(dataset, run, config, minutes=args.minutes, announce=announce)
