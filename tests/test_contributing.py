@@ -12,14 +12,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from djinn.data.importers.registry import importers
-from djinn.train.stages.registry import STAGES
 
 from djinn.cli import run
 from djinn.config.presets import get_preset
 from djinn.data.dataset import Dataset
+from djinn.data.importers.registry import importers
 from djinn.models.world import World
 from djinn.train.run import train
+from djinn.train.stages.registry import STAGES
 from language_rules import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
