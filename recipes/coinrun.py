@@ -219,7 +219,9 @@ def prepare(args: argparse.Namespace, call: TimeLimit) -> None:
         frames = SMOKE_TEST_FRAMES if args.smoke else TEST_FRAMES
         with call.uninterruptible(f"recording {frames:,} test frames", "pass more --workers"):
             record_levels(args, "test", TEST_LEVELS, frames, create=create)
-    if args.stage == "tokenizer" or (args.stage == "all" and not checkpoint_path(args.out / "run", "dynamics").exists()):
+    if args.stage == "tokenizer" or (
+        args.stage == "all" and not checkpoint_path(args.out / "run", "dynamics").exists()
+    ):
         train_stage(args, data, "tokenizer", call)
     if args.stage in ("all", "dynamics"):
         train_stage(args, data, "dynamics", call)
@@ -260,32 +262,32 @@ def evaluate_world(args: argparse.Namespace, test_args: argparse.Namespace, call
         UserError: The world is not finished.
     """
     from djinn.data.dataset import Dataset
-    from djinn.evaluate.drift import FEWEST
+    from djinn.evaluate.evaluation import GRID_EXAMPLES, evaluate
+    from djinn.evaluate.settings import MIN_DRIFT_FRAMES, EvaluationSettings
     from djinn.models.world import World
-    from djinn.report.evaluation import evaluate
-    from djinn.report.text_report import print_report
+    from djinn.report.results import save_rollout_grid, write_results
+    from djinn.report.text_report import format_report
 
     folder, own, config = args.out / "run", args.out == test_args.out, configure(args)
     if not is_trained(folder, "dynamics", config):
         raise UserError(f"the world in {folder} is not finished: finish it with --stage dynamics")
     print_status(f"evaluating on levels {TEST_LEVELS.start:,} to {TEST_LEVELS.stop - 1:,}")
-    options: dict[str, Any] = {"picture": args.out / "rollouts.png"} if own else {}
-    if own and not args.no_report:
-        options["report"] = args.out / "report"
+    with_report = own and not args.no_report
+    settings = EvaluationSettings(clips=args.clips, horizon=args.horizon)
     with call.uninterruptible("the evaluation", "pass fewer --clips"):
         world = World.from_pretrained(folder, args.device)
         if args.smoke:
-            sampler = dataclasses.replace(world.config.sampler, steps=min(4, world.config.sampler.steps))
-            options |= {"sampler": sampler, "code_clips": 16, "drift_frames": FEWEST if "report" in options else 0}
-        metrics = evaluate(
-            world,
-            Dataset.open(test_args.out / "test"),
-            clips=args.clips,
-            horizon=args.horizon,
-            name=f"CoinRun, preset {args.preset}, policy {args.policy}",
-            **options,
-        )
+            steps = min(4, world.config.sampler.steps)
+            drift_frames = MIN_DRIFT_FRAMES if with_report else 0
+            settings = dataclasses.replace(settings, steps=steps, code_clips=16, drift_frames=drift_frames)
+        settings = settings.for_report() if with_report else dataclasses.replace(settings, examples=GRID_EXAMPLES)
+        name = f"CoinRun, preset {args.preset}, policy {args.policy}"
+        evaluation = evaluate(world, Dataset.open(test_args.out / "test"), settings, name=name)
+        metrics = evaluation.summary()
         if own:
+            if with_report:
+                write_results(evaluation, args.out / "report")
+            save_rollout_grid(evaluation, args.out / "rollouts.png")
             metrics["recipe"] = {
                 **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "summary"},
                 "config": to_dict(config),
@@ -294,7 +296,7 @@ def evaluate_world(args: argparse.Namespace, test_args: argparse.Namespace, call
             }
             write_text(args.out / "results.json", json.dumps(metrics, indent=2) + "\n")
             append_row(args.csv, result_row(metrics))
-    print_report(metrics)
+    print(format_report(evaluation))
     if own:
         print_status(f"all metrics are in {args.out / 'results.json'}; play it: djinn play {folder}")
     return metrics

@@ -26,7 +26,7 @@ REPORTED_METRICS = (
     "rollout_ssim",
     "delta_psnr",
     "delta_psnr_interval",
-    "code_use",
+    "action_usage",
     "code_table",
     "protocol",
 )

@@ -110,7 +110,7 @@ def result_row(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "delta4": f"{metrics['delta_psnr']['4']:.2f}",
         "delta4_low": f"{low:.2f}",
         "delta4_high": f"{high:.2f}",
-        "codes_used": metrics["code_use"]["used"],
+        "codes_used": metrics["action_usage"]["num_used"],
         "best_mapping_changed": "" if table is None else f"{table['changed']['accuracy']:.3f}",
         "commit": commit() or "",
     }

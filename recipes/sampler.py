@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     Returns:
         One result per pair: `steps`, `temperature`, `frames_per_second`, and the metrics of
-        `djinn.report.evaluation.evaluate`.
+        `djinn.evaluate.evaluation.evaluate`.
 
     Raises:
         UserError: World or data set are missing or do not match, or `--out` holds other results.
@@ -96,8 +96,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     from djinn.backends.select import select_backend
     from djinn.benchmark.machine import describe_machine
     from djinn.benchmark.play import play
+    from djinn.evaluate.evaluation import evaluate
+    from djinn.evaluate.settings import EvaluationSettings
     from djinn.models.world import World
-    from djinn.report.evaluation import evaluate
     from djinn.train.token_cache import fingerprint
 
     name, folder = smoke_world(args) if args.smoke else (args.world, args.dataset)
@@ -122,8 +123,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         print_status(label)
         sampler: SamplerConfig = dataclasses.replace(world.config.sampler, steps=steps, temperature=temperature)
         speed = play(backend, sampler, SPEED_FRAMES, lambda text: None)["play_fps"]["p50"]
-        sizes = {"clips": args.clips, "horizon": args.horizon, "code_clips": 16, "effect_prompts": 0}
-        metrics = evaluate(world, data, sampler=sampler, **sizes)
+        sizes = EvaluationSettings(clips=args.clips, horizon=args.horizon, code_clips=16, effect_prompts=0)
+        metrics = evaluate(world, data, sizes, sampler=sampler).summary()
         results.append({"steps": steps, "temperature": temperature, "frames_per_second": speed, **metrics})
         write_results(path, settings, results)
     return [r for r in results if r["steps"] in args.steps and r["temperature"] in args.temperatures]

@@ -23,13 +23,13 @@ import torch
 from coinrun_results import trained_minutes
 
 from djinn.actions.naming import name_actions
-from djinn.actions.prompt_selection import KEPT, most_responsive
+from djinn.actions.prompt_selection import NUM_PROMPTS, most_responsive
 from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.action_effects import measure_effects
+from djinn.evaluate.action_effects import measure_action_effects
 from djinn.models.action_names import ActionName, write_folder_actions
 from djinn.models.world import World
 from djinn.plan import count_parameters
@@ -85,7 +85,7 @@ def ship(args: argparse.Namespace) -> None:
     world.prompts = select_prompts(world, test, actions)
     world.save_pretrained(out)
     write_folder_actions(out, actions)
-    effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=10)
+    effects = measure_action_effects(world, np.stack(world.prompts)[:, None], frames=10)
     save_action_grid(effects, grid, [action.name for action in actions], prompts=4)
     (out / "README.md").write_text(model_card(args.name, world, config, compute, data, test, metrics, actions))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -121,7 +121,7 @@ def select_prompts(world: World, test: Dataset, actions: list[ActionName]) -> li
         raise UserError(f"no episode of {test.path} has {MIN_EPISODE_FRAMES} frames: record longer ones")
     chosen = [long[i] for i in np.linspace(0, len(long) - 1, min(CANDIDATES, len(long))).astype(int)]
     frames = np.stack([test.read(episode)[episode.length // 2] for episode in chosen])
-    return most_responsive(world, frames, actions, frames=6) or list(frames[:KEPT])
+    return most_responsive(world, frames, actions, frames=6) or list(frames[:NUM_PROMPTS])
 
 
 def compute_line(metrics: Mapping[str, Any], minutes: Mapping[str, float], given: str | None = None) -> str:
@@ -174,7 +174,7 @@ def model_card(
         (f"roll-out PSNR over {protocol['horizon']} frames", f"{metrics['rollout_psnr']:.2f} dB"),
         ("roll-out SSIM", f"{metrics['rollout_ssim']:.3f}"),
         ("Δ4PSNR", f"{metrics['delta_psnr']['4']:.2f} dB (95 % interval {low:.2f} to {high:.2f})"),
-        ("codes in use", f"{metrics['code_use']['used']} of {world.num_actions}"),
+        ("codes in use", f"{metrics['action_usage']['num_used']} of {world.num_actions}"),
         (
             "code-to-action accuracy (majority vote), transitions whose pixels change",
             f"{100 * table['changed']['accuracy']:.1f} %",

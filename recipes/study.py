@@ -71,8 +71,8 @@ COLUMNS = (
     Column("roll-out PSNR, dB", "rollout_psnr", plotted=True),
     Column("roll-out SSIM", "rollout_ssim", 3),
     Column("Δ4PSNR, dB", "delta_psnr.4", interval="delta_psnr_interval.4", plotted=True),
-    Column("codes in use", "code_use.used", 0),
-    Column("consistency of actions", "effects.consistency"),
+    Column("codes in use", "action_usage.num_used", 0),
+    Column("consistency of actions", "action_effects.consistency"),
     Column("FVD", "fvd", 1),
     Column("Fréchet, random network", "random_frechet", 3),
     Column("steps", "steps", 0),
@@ -104,7 +104,7 @@ class Study:
     shared_tokenizer: bool = True
     """Whether the arms differ in the dynamics stage only and share a tokenizer."""
     extra: Callable[[Path, argparse.Namespace], dict[str, Any]] | None = None
-    """Additional metrics of a run folder, beside those of `djinn.report.evaluation.evaluate`."""
+    """Additional metrics of a run folder, beside those of `djinn.evaluate.evaluation.evaluate`."""
 
     def run(self, args: argparse.Namespace) -> list[dict[str, Any]]:
         """Train and evaluate all arms that are not finished.
@@ -170,25 +170,28 @@ class Study:
     def _evaluate(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
         from djinn.benchmark.machine import describe_machine
         from djinn.config.yaml import load_yaml
+        from djinn.evaluate.evaluation import GRID_EXAMPLES, evaluate
+        from djinn.evaluate.settings import EvaluationSettings
         from djinn.models.world import World
         from djinn.plan import count_parameters
-        from djinn.report.evaluation import evaluate
+        from djinn.report.results import save_rollout_grid
         from djinn.train.loggers import last_evaluation
 
         world = World.from_pretrained(run, args.device)
         config = load_yaml(TrainConfig, run / "config.yaml")
+        settings = EvaluationSettings(
+            clips=args.clips,
+            horizon=args.horizon,
+            code_clips=16 if args.smoke else 512,
+            effect_prompts=2 if args.smoke else 12,
+            examples=GRID_EXAMPLES,
+            fvd_detector=args.fvd_detector,
+            random_frechet=args.fvd_detector is None,
+        )
+        evaluation = evaluate(world, test, settings)
+        save_rollout_grid(evaluation, run / "rollouts.png")
         return {
-            **evaluate(
-                world,
-                test,
-                clips=args.clips,
-                horizon=args.horizon,
-                code_clips=16 if args.smoke else 512,
-                effect_prompts=2 if args.smoke else 12,
-                fvd_detector=args.fvd_detector,
-                random_frechet=args.fvd_detector is None,
-                picture=run / "rollouts.png",
-            ),
+            **evaluation.summary(),
             "steps": last_evaluation(run, "dynamics")["step"],
             "parameters": count_parameters(config.world),
             "machine": describe_machine(world.device),

@@ -16,7 +16,7 @@ from study import COLUMNS, Arm, Study, main
 from study_data import open_data
 from study_report import Column
 
-from djinn.evaluate.long_rollouts import draw_long, play_long
+from djinn.evaluate.long_rollouts import draw_long_clips, measure_long_rollouts
 from djinn.models.world import World
 
 REPORTED_FRAMES = (10, 25, 50)
@@ -25,7 +25,7 @@ SMOKE_FRAMES = 12
 """Frames of the long roll-out of a smoke test."""
 
 
-def measure_long_rollouts(run: Path, args: argparse.Namespace) -> dict[str, Any]:
+def measure_long_psnr(run: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure the PSNR of long roll-outs of a run's world.
 
     Args:
@@ -36,8 +36,8 @@ def measure_long_rollouts(run: Path, args: argparse.Namespace) -> dict[str, Any]
         `long_psnr`, in dB by frame; None for frames beyond the end of a smoke test's roll-out.
     """
     frames = SMOKE_FRAMES if args.smoke else max(REPORTED_FRAMES)
-    sample = draw_long(open_data(args)[1], "test", frames, seed=0)
-    psnr = play_long(World.from_pretrained(run, args.device), sample).summary()["psnr"]
+    sample = draw_long_clips(open_data(args)[1], "test", frames, seed=0)
+    psnr = measure_long_rollouts(World.from_pretrained(run, args.device), sample).summary()["psnr"]
     return {"long_psnr": {str(t): psnr.get(str(t)) for t in REPORTED_FRAMES}}
 
 
@@ -57,7 +57,7 @@ STUDY = Study(
         *(Column(f"PSNR of frame {t}, dB", f"long_psnr.{t}") for t in REPORTED_FRAMES),
     ),
     shared_tokenizer=False,
-    extra=measure_long_rollouts,
+    extra=measure_long_psnr,
 )
 
 if __name__ == "__main__":

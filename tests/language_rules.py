@@ -28,7 +28,7 @@ PHRASES: dict[str, str] = {
     r"of whom|whom": "held-out policies",
     r"(?:worlds?|models?|it) (?:knows|dreams|makes up)": "the model was trained on, generates, hallucinates",
     r"figures": "metrics, plots; 'Fig. 13, 15' for figures of the paper",
-    r"pictures?": "image, frame, plot",
+    r"(?<!tag\(\")pictures?": "image, frame, plot",  # except the HTML element
     r"kept apart": "held out",
     r"said of": "measured for",
     r"mended": "fixed",

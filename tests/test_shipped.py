@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from djinn.config.presets import PRESETS
-from djinn.evaluate.action_effects import measure_effects
+from djinn.evaluate.action_effects import measure_action_effects
 from djinn.models.world import World
 from djinn.models.world_folder import SHIPPED
 
@@ -31,7 +31,7 @@ def load_coinrun() -> World:
 def shifts() -> dict[str, np.ndarray]:
     """Return the shift of the scene, `(prompts, 2)` in pixels, after six frames of each named action."""
     world = load_coinrun()
-    effects = measure_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
+    effects = measure_action_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
     return dict(zip(world.action_names, effects.shifts, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""A game without borders, and scripted models that know its rule and can be given one fault.
+"""A scripted game on a torus, and a world that implements its rule with an optional fault.
 
-Each of a few scenes is a picture that each action moves by two pixels in its direction; what leaves on one side comes in on
-the other. The models stand where real ones do: real sessions play them.
+Each of a few scenes is an image that every action shifts by two pixels, with wrap-around. The
+scripted models have the interfaces of real ones, so that real sessions can play them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from djinn.models.world import World
 
 SIDE = 32
 STEP = 2
-PLACES = SIDE // STEP
+POSITIONS = SIDE // STEP
 SCENES = 8
 BLANK = SCENES
 MOVES = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
-"""`(x, y)` of each action's step."""
+"""Shift `(x, y)` of each action, in steps."""
 TOKENS = 32
 
 
@@ -39,42 +39,44 @@ def _scenes() -> np.ndarray:
 
 def _all_frames() -> np.ndarray:
     rows = np.arange(SIDE)
-    down = np.stack([_SCENES[:, (rows - STEP * y) % SIDE] for y in range(PLACES)], axis=1)
-    return np.stack([down[:, :, :, (rows - STEP * x) % SIDE] for x in range(PLACES)], axis=1)
+    down = np.stack([_SCENES[:, (rows - STEP * y) % SIDE] for y in range(POSITIONS)], axis=1)
+    return np.stack([down[:, :, :, (rows - STEP * x) % SIDE] for x in range(POSITIONS)], axis=1)
 
 
 _SCENES = _scenes()
 FRAMES = _all_frames()
-"""Every frame that there is, by scene, x and y."""
-_STATES = {FRAMES[s, x, y].tobytes(): (s, x, y) for s in range(SCENES) for x in range(PLACES) for y in range(PLACES)}
+"""All frames of the game, by scene, x and y."""
+_STATES = {
+    FRAMES[s, x, y].tobytes(): (s, x, y) for s in range(SCENES) for x in range(POSITIONS) for y in range(POSITIONS)
+}
 
 
 def draw(states: np.ndarray) -> np.ndarray:
-    """Frames of `(scene, x, y)`."""
-    return FRAMES[states[..., 0], states[..., 1] % PLACES, states[..., 2] % PLACES]
+    """Return the frames of states `(scene, x, y)`."""
+    return FRAMES[states[..., 0], states[..., 1] % POSITIONS, states[..., 2] % POSITIONS]
 
 
 def states_of(pixels: torch.Tensor) -> np.ndarray:
-    """`(scene, x, y)` of frames in [0, 1]."""
+    """Return the states `(scene, x, y)` of frames in [0, 1]."""
     frames = (pixels * 255).round().to(torch.uint8).numpy()
     flat = [_STATES[frame.tobytes()] for frame in frames.reshape(-1, SIDE, SIDE, 3)]
     return np.array(flat).reshape(*frames.shape[:-3], 3)
 
 
 def moved(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """States after an action each."""
+    """Return the states after one action each."""
     after = states.copy()
-    after[..., 1:] = (after[..., 1:] + MOVES[actions]) % PLACES
+    after[..., 1:] = (after[..., 1:] + MOVES[actions]) % POSITIONS
     return after
 
 
 def write(folder: Path, episodes: int = 24, frames: int = 40, still: bool = False) -> Dataset:
-    """A data set of the game, played at random."""
+    """Write a data set of the game with random actions, or with `still` frames."""
     rng = np.random.default_rng(1)
     with DatasetWriter(folder, height=SIDE, width=SIDE, fps=10) as writer:
         for i in range(episodes):
             actions = rng.integers(0, 1 if still else len(MOVES), size=frames - 1)
-            state = np.array([i % SCENES, *rng.integers(PLACES, size=2)])
+            state = np.array([i % SCENES, *rng.integers(POSITIONS, size=2)])
             states = [state]
             for action in actions:
                 states.append(state := moved(state, action))
@@ -110,11 +112,11 @@ class _Actions(LatentActionModel):
 
     def infer(self, clip):
         states = states_of(clip)
-        step = (np.diff(states[..., 1:], axis=1) + 1) % PLACES - 1
+        step = (np.diff(states[..., 1:], axis=1) + 1) % POSITIONS - 1
         codes = (step[..., None, :] == MOVES).all(-1).argmax(-1)
         if self.fault == "collapsed":
             codes = np.zeros_like(codes)
-        if self.fault == "pictures":
+        if self.fault == "scene codes":
             codes = states[:, 1:, 0] % len(MOVES)
         if self.fault == "shuffled":
             codes = np.roll(codes, 1, axis=0)
@@ -124,7 +126,7 @@ class _Actions(LatentActionModel):
         return chosen, self.quantizer.codes()[chosen]
 
     def predict(self, clip, actions):
-        chosen = np.zeros_like(actions.numpy()) if self.fault == "deaf decoder" else actions.numpy()
+        chosen = np.zeros_like(actions.numpy()) if self.fault == "decoder ignores actions" else actions.numpy()
         return torch.from_numpy(draw(moved(states_of(clip)[:, :-1], chosen))).float() / 255
 
 
@@ -138,17 +140,17 @@ class _Dynamics(DynamicsModel):
         if masked is None:  # a prompt of several frames, of which only the last one matters
             return torch.zeros(0, TOKENS)
         if tokens.shape[1] == 2:  # the first pass of a frame also holds the frame before and the action that led to it
-            self.before = tokens[:, 0].numpy()
-            self.led = np.zeros(len(tokens), int) if first == 0 else actions[:, 0].argmax(-1).numpy()
+            self.previous = tokens[:, 0].numpy()
+            self.previous_action = np.zeros(len(tokens), int) if first == 0 else actions[:, 0].argmax(-1).numpy()
         chosen = actions[:, -1].argmax(-1).numpy()
-        scene, x, y = self.before[:, :3].T
-        if self.fault == "deaf":
+        scene, x, y = self.previous[:, :3].T
+        if self.fault == "dynamics ignores actions":
             chosen = np.zeros_like(chosen)
         if self.fault == "late":
-            chosen = self.led
+            chosen = self.previous_action
         if self.fault == "weak":
             chosen = np.where((scene + 3 * x + 5 * y) % 10 == 0, chosen, 0)
-        after = np.concatenate([moved(self.before[:, :3], chosen), self.before[:, 3:]], axis=-1)
+        after = np.concatenate([moved(self.previous[:, :3], chosen), self.previous[:, 3:]], axis=-1)
         if self.fault == "drift" and first > 12:
             after[:, 0] = BLANK
         logits = 50 * nn.functional.one_hot(torch.from_numpy(after), TOKENS).float()
@@ -157,7 +159,7 @@ class _Dynamics(DynamicsModel):
 
 
 class TorusWorld(World):
-    """Knows the rule of the game, apart from one fault."""
+    """World that implements the rule of the game with one fault, or none."""
 
     def __init__(self, fault: str = "") -> None:
         nn.Module.__init__(self)
@@ -170,7 +172,8 @@ class TorusWorld(World):
         )
         self.tokenizer, self.latent_action, self.dynamics = _Tokenizer(fault), _Actions(fault), _Dynamics(fault)
         vectors = torch.eye(len(MOVES))
-        self.action_vectors = vectors[:1].expand_as(vectors) if fault == "equal vectors" else vectors
+        self.action_vectors = vectors[:1].expand_as(vectors) if fault == "identical vectors" else vectors
         if fault == "stale":
             self.action_vectors = vectors[[2, 3, 4, 0, 1]]
+        self.training_summary = None
         self.action_names = [f"action {i}" for i in range(len(MOVES))]

@@ -1,14 +1,14 @@
-"""What true moves say of a code."""
+"""Labels of codes from ground-truth actions."""
 
 from test_naming import table
 
-from djinn.actions.labels import read_table, words_of
+from djinn.actions.labels import labels_from_ground_truth, words_of
 
 
-def test_true_moves_are_read_by_their_parts():
+def test_words_that_ground_truth_actions_have_in_common():
     assert words_of("right + up") == {"right", "up"} and words_of("UPRIGHTFIRE") == {"up", "right", "fire"}
     assert words_of("none") == words_of("NOOP") == set() and words_of("pick up") == {"pick up"}
-    action_labels = read_table(
+    labels = labels_from_ground_truth(
         table(
             [
                 {"right+up": 60, "right": 20, "right+down": 10, "none": 10},
@@ -22,10 +22,10 @@ def test_true_moves_are_read_by_their_parts():
         "val",
     )
     expected = [("right", "up"), ("up",), ("left",), (), ("stay",), ()]
-    assert [reading.words for reading in action_labels] == expected
-    assert "left 90%" in action_labels[2].evidence and "in val" in action_labels[2].evidence
+    assert [label.words for label in labels] == expected
+    assert "left 90%" in labels[2].evidence and "in val" in labels[2].evidence
 
 
-def test_who_jumps_to_both_sides_jumps():
-    told = table([{"left+up": 54, "right+up": 44, "none": 2}, {"left": 30, "right": 60}, {"none": 200}])
-    assert [reading.words for reading in read_table(told, "val")] == [("up",), ("right",), ("stay",)]
+def test_jumps_to_both_sides_are_labelled_up():
+    truth = table([{"left+up": 54, "right+up": 44, "none": 2}, {"left": 30, "right": 60}, {"none": 200}])
+    assert [label.words for label in labels_from_ground_truth(truth, "val")] == [("up",), ("right",), ("stay",)]

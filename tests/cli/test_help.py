@@ -49,7 +49,7 @@ def test_import_of_djinn_is_light():
 
 
 def test_training_play_and_evaluation_need_no_video_library():
-    modules = "djinn.pipeline, djinn.generate, djinn.report.commands, djinn.benchmark.run"
+    modules = "djinn.pipeline, djinn.generate, djinn.report.run, djinn.benchmark.run"
     subprocess.run([sys.executable, "-c", f"import sys; sys.modules['av'] = None; import {modules}"], check=True)
 
 
@@ -85,7 +85,7 @@ def test_every_option_has_a_help_text(options: type):
         ("train", "--preset --out --stage --minutes --steps"),
         ("sample", "--image --prompt --actions --out --seed"),
         ("play", "--host --port --no-browser"),
-        ("eval", "--json --report --long --shown"),
+        ("eval", "--json --report --long-rollouts --examples"),
         ("bench", "--json --no-train"),
     ],
 )
@@ -101,11 +101,11 @@ def test_help_config_lists_every_setting_of_the_preset(capsys: pytest.CaptureFix
 
 
 def test_defaults_that_help_texts_state(capsys: pytest.CaptureFixture):
-    from djinn.report.evaluation import DRIFT_FRAMES, SHOWN
+    from djinn.evaluate.settings import DRIFT_FRAMES, EXAMPLES
 
     text = " ".join(help_text(capsys, "eval", "--help").replace("│", " ").split())
-    assert f"spread over the sources of the data set. The default is {SHOWN}." in text
-    assert f"The default is {DRIFT_FRAMES} with --report" in text
+    assert f"spread over the sources. The default is {EXAMPLES} with a report" in text
+    assert f"The default is {DRIFT_FRAMES} with a report" in text
 
 
 def test_help_verb_is_the_same_as_the_option(capsys: pytest.CaptureFixture):

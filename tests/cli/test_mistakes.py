@@ -68,6 +68,7 @@ def djinn(*args: object) -> subprocess.CompletedProcess[str]:
         ("train x --out y --preset tiny --dynamics.betas 0.9", "--dynamics.betas takes 2 values"),
         ("train x --out y --preset tiny --dynamics.betas a 0.9", "--dynamics.betas: invalid values 'a', '0.9'"),
         ("eval x y --json a --report a", "--json and --report"),
+        ("eval x y --examples 3", "djinn: --examples 3 is the number of clips in a report: add --report"),
         ("sample x y --actions 0 --out z.gif", "unexpected argument 'y'"),
         ("sample x --actions 0 --out", "missing value for --out; djinn sample --help"),
         ("bench x --jsno", "unknown option '--jsno'; did you mean --json?"),

@@ -19,19 +19,30 @@ from djinn.config import (
     WorldConfig,
 )
 from djinn.config.yaml import from_dict, to_dict
-from djinn.diagnose.checks import Check, same_codes, still_share
-from djinn.diagnose.recommendations import remedies_for
-from djinn.diagnose.verdict import FAULTS, PLAYABLE, diagnose, format_diagnosis, verdict_of
+from djinn.diagnose.checks import Check, identical_codes, response_checks, still_information, tokenizer_checks
+from djinn.diagnose.interventions import ROLLOUTS, InterventionResults
+from djinn.diagnose.recommendations import LONGER, recommendations_for
+from djinn.diagnose.run import run_diagnosis
+from djinn.diagnose.verdict import (
+    FAULTS,
+    NOT_TRAINED,
+    PLAYABLE,
+    UNDERTRAINED,
+    diagnose,
+    fault_of,
+    format_diagnosis,
+    verdict_of,
+)
 from djinn.errors import UserError
+from djinn.models.training_summary import TrainingSummary
 from djinn.models.world import World, build
-from djinn.report.commands import run_diagnose
 
 CLIPS = 32
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
-    """Shorter long games from fewer pictures."""
+    """Use fewer prompts and shorter drift roll-outs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("djinn.diagnose.verdict.DRIFT_FRAMES", 24)
         patch.setattr("djinn.diagnose.verdict.EFFECT_PROMPTS", 8)
@@ -45,13 +56,13 @@ def game(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examine(game):
-    """Diagnoses a world with a fault, each once."""
-    found = {}
+    """Return a function that diagnoses a world with a fault, once per fault."""
+    diagnoses = {}
 
     def once(fault):
-        if fault not in found:
-            found[fault] = diagnose(torus.TorusWorld(fault), game, clips=CLIPS, progress=False)
-        return found[fault]
+        if fault not in diagnoses:
+            diagnoses[fault] = diagnose(torus.TorusWorld(fault), game, clips=CLIPS, progress=False)
+        return diagnoses[fault]
 
     return once
 
@@ -64,7 +75,8 @@ def test_a_good_world_is_playable(examine):
     found = examine("")
     assert found["verdict"] == PLAYABLE
     assert failed(found) == set()
-    assert found["remedies"] == []
+    assert found["recommendations"] == []
+    assert found["fault"] is None
     values = {check["check"]: check["value"] for check in found["evidence"]}
     assert values["tokenizer_change_kept"] == pytest.approx(1)
     assert values["still_codes"] == 0
@@ -72,14 +84,14 @@ def test_a_good_world_is_playable(examine):
 
 
 @pytest.mark.parametrize(
-    ("fault", "verdict", "telling"),
+    ("fault", "verdict", "check"),
     [
         ("coarse", "tokenizer too coarse", "tokenizer_change_kept"),
         ("collapsed", "codes collapsed", "code_perplexity"),
-        ("equal vectors", "codes collapsed", "code_perplexity"),
-        ("pictures", "actions describe pictures, not motion", "still_codes"),
-        ("deaf", "actions ignored", "dynamics_response"),
-        ("deaf decoder", "actions ignored", "decoder_response"),
+        ("identical vectors", "codes collapsed", "code_perplexity"),
+        ("scene codes", "actions encode the scene, not motion", "still_codes"),
+        ("dynamics ignores actions", "actions ignored", "dynamics_response"),
+        ("decoder ignores actions", "actions ignored", "decoder_response"),
         ("late", "actions shifted in time", "time_shift"),
         ("early", "actions shifted in time", "time_shift"),
         ("shuffled", "actions mismatched", "gain_at_any_time"),
@@ -88,17 +100,19 @@ def test_a_good_world_is_playable(examine):
         ("drift", "drift", "drift_flags"),
     ],
 )
-def test_a_planted_fault_is_found(examine, fault, verdict, telling):
+def test_a_planted_fault_is_found(examine, fault, verdict, check):
     found = examine(fault)
-    assert found["verdict"] == verdict
-    assert telling in failed(found)
-    assert found["remedies"]
+    assert found["verdict"] == found["fault"] == verdict
+    assert check in failed(found)
+    assert found["recommendations"]
     assert len(found["summary"]) > 40
 
 
-def test_who_ignores_the_actions_is_named(examine):
-    assert examine("deaf")["summary"].startswith("The dynamics model makes the same")
-    assert examine("deaf decoder")["summary"].startswith("The latent action model's decoder makes the same")
+def test_the_model_that_ignores_actions_is_named(examine):
+    summary = examine("dynamics ignores actions")["summary"]
+    assert summary.startswith("The output of the dynamics model does not depend")
+    summary = examine("decoder ignores actions")["summary"]
+    assert summary.startswith("The output of the latent action model's decoder does not depend")
 
 
 def test_the_direction_of_a_shift_is_named(examine):
@@ -106,16 +120,16 @@ def test_the_direction_of_a_shift_is_named(examine):
     assert "action of the previous frame" in examine("early")["summary"]
 
 
-def test_a_stale_codebook_is_told_from_shuffled_clips(examine):
-    assert "sync_actions" in examine("stale")["remedies"][0]
-    assert not any("sync_actions" in remedy for remedy in examine("shuffled")["remedies"])
+def test_a_stale_codebook_is_distinguished_from_shuffled_clips(examine):
+    assert "sync_actions" in examine("stale")["recommendations"][0]
+    assert not any("sync_actions" in text for text in examine("shuffled")["recommendations"])
 
 
-def test_the_diagnosis_is_plain_and_repeats(game):
+def test_diagnosis_is_plain_and_reproducible(game):
     settings = {"clips": 16, "sampler": SamplerConfig(steps=2, temperature=0.5), "seed": 3, "progress": False}
     found = diagnose(torus.TorusWorld(), game, **settings)
     assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"verdict", "summary", "evidence", "remedies", "protocol"}
+    assert set(found) == {"verdict", "fault", "summary", "training", "evidence", "recommendations", "protocol"}
     assert all(
         set(check) == {"check", "value", "bound", "threshold", "passed", "meaning"} for check in found["evidence"]
     )
@@ -124,8 +138,8 @@ def test_the_diagnosis_is_plain_and_repeats(game):
     assert diagnose(torus.TorusWorld(), game, **settings) == found
 
 
-def test_the_diagnosis_is_readable(examine):
-    text = format_diagnosis(examine("deaf"))
+def test_diagnosis_as_text(examine):
+    text = format_diagnosis(examine("dynamics ignores actions"))
     assert text.startswith("verdict: actions ignored\n")
     assert "FAIL dynamics_response 0 (at least 0.05)" in text
     assert "ok   tokenizer_change_kept" in text
@@ -133,27 +147,27 @@ def test_the_diagnosis_is_readable(examine):
     assert max(map(len, text.splitlines())) < 200
 
 
-def test_every_fault_is_told_by_checks_that_exist_and_has_remedies(examine):
+def test_every_fault_is_indicated_by_existing_checks(examine):
     names = {check["check"] for check in examine("")["evidence"]}
-    assert {name for telling in FAULTS.values() for name in telling} <= names
+    assert {name for indicators in FAULTS.values() for name in indicators} <= names
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
 @pytest.mark.parametrize("masking", ["clean_past", "per_frame", "paper"])
-def test_remedies_are_settings_that_a_run_can_have(make_world, kind, masking):
+def test_recommendations_are_valid_settings(make_world, kind, masking):
     world = make_world(kind=kind, masking=masking)
     actions = dataclasses.replace(world.config.latent_action, quantizer=QuantizerConfig(kind, 5, 4))
     world.config = dataclasses.replace(world.config, latent_action=actions)
-    checks = {name for telling in FAULTS.values() for name in telling} | {"tokenizer_perplexity"}
-    for verdict in FAULTS:
-        remedies = remedies_for(verdict, checks, world)
-        assert remedies
-        for remedy in remedies:
+    checks = {name for indicators in FAULTS.values() for name in indicators} | {"tokenizer_perplexity"}
+    for fault in FAULTS:
+        recommendations = recommendations_for(fault, checks, world)
+        assert recommendations
+        for text in recommendations:
             settings = to_dict(TrainConfig(world=world.config))
             named = re.findall(
-                r"--([a-z][\w.-]*\w)(?: ([\d.]+|ema|prepend|clean_past)| \(for instance ([\d.]+)\))?", remedy
+                r"--([a-z][\w.-]*\w)(?: ([\d.]+|ema|prepend|clean_past)| \(for example ([\d.]+)\))?", text
             )
-            for option, value, instance in named:
+            for option, value, example in named:
                 if "." not in option and option != "tokenizer-share":
                     assert option in ("minutes", "steps", "fps", "policy", "temperature")
                     continue
@@ -162,39 +176,41 @@ def test_remedies_are_settings_that_a_run_can_have(make_world, kind, masking):
                 for key in path:
                     part = part[key]
                 assert last in part, option
-                if value or instance:
-                    part[last] = yaml.safe_load(value or instance)
+                if value or example:
+                    part[last] = yaml.safe_load(value or example)
             config = from_dict(TrainConfig, settings)
             assert config != TrainConfig(world=world.config) or not any("." in n[0] and n[1] + n[2] for n in named), (
-                remedy
+                text
             )
 
 
-def test_root_causes_come_first():
+def test_root_causes_take_precedence():
     def checks(*failing):
-        names = [name for telling in FAULTS.values() for name in telling]
+        names = [name for indicators in FAULTS.values() for name in indicators]
         return [Check(name, 0.0, "at least", 0.0, name not in failing, "") for name in names]
 
-    assert verdict_of(checks()) == PLAYABLE
-    assert verdict_of(checks("drift_flags", "code_perplexity", "dynamics_response")) == "codes collapsed"
-    assert verdict_of(checks("gain_over_random", "time_shift", "gain_at_any_time")) == "actions shifted in time"
+    assert fault_of(checks()) is None
+    assert fault_of(checks("drift_flags", "code_perplexity", "dynamics_response")) == "codes collapsed"
+    assert fault_of(checks("gain_over_random", "time_shift", "gain_at_any_time")) == "actions shifted in time"
 
 
-def test_codes_that_tell_the_picture_tell_it_when_nothing_moves():
+def test_codes_of_the_scene_are_present_in_still_frames():
     rng = np.random.default_rng(0)
-    motion, picture = rng.integers(0, 4, (64, 7)), rng.integers(0, 4, (64, 8))
-    assert still_share(motion, np.full((64, 8), 2)) == 0
-    assert still_share(motion, picture) < 0.05
-    assert still_share(picture[:, 1:], picture) == pytest.approx(1, abs=0.05)  # of the frame after
-    assert still_share(picture[:, :-1], (picture + 1) % 4) == pytest.approx(1, abs=0.05)  # before, under other names
-    assert still_share(np.zeros((4, 7), int), np.zeros((4, 8), int)) == 0
+    motion, scene = rng.integers(0, 4, (64, 7)), rng.integers(0, 4, (64, 8))
+    assert still_information(motion, np.full((64, 8), 2)) == 0
+    assert still_information(motion, scene) < 0.05
+    assert still_information(scene[:, 1:], scene) == pytest.approx(1, abs=0.05)  # the frame after
+    assert still_information(scene[:, :-1], (scene + 1) % 4) == pytest.approx(
+        1, abs=0.05
+    )  # the frame before, with permuted codes
+    assert still_information(np.zeros((4, 7), int), np.zeros((4, 8), int)) == 0
 
 
-def test_equal_vectors_are_one_code():
+def test_identical_vectors_are_one_code():
     vectors = np.eye(4, dtype=np.float32)
     vectors[3] = vectors[1] + 1e-4
-    assert same_codes(vectors).tolist() == [0, 1, 2, 1]
-    assert same_codes(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
+    assert identical_codes(vectors).tolist() == [0, 1, 2, 1]
+    assert identical_codes(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
 
 
 def test_user_errors(game, tmp_path):
@@ -207,10 +223,10 @@ def test_user_errors(game, tmp_path):
         diagnose(world, torus.write(tmp_path / "few", episodes=3, frames=10), progress=False)
     with pytest.raises(UserError, match="has 8 frames; the longest has 6"):
         diagnose(world, torus.write(tmp_path / "short", frames=6), progress=False)
-    with pytest.raises(UserError, match="no pixel changes"):
+    with pytest.raises(UserError, match=r"no pixel changes .*import videos with motion"):
         diagnose(world, torus.write(tmp_path / "still", still=True), progress=False)
     world.config = WorldConfig(height=9, width=16)
-    with pytest.raises(UserError, match="32x32, but the world makes 16x9"):
+    with pytest.raises(UserError, match="32x32, but those of the world are 16x9"):
         diagnose(world, game, progress=False)
 
 
@@ -230,16 +246,88 @@ def small_world() -> World:
     )
 
 
-def test_an_untrained_world_by_the_command(game, tmp_path, capsys):
+def test_diagnosis_of_an_untrained_world_by_name(game, tmp_path, capsys):
     small_world().save_pretrained(tmp_path / "world")
     file = tmp_path / "out" / "diagnosis.json"
-    found = run_diagnose(str(tmp_path / "world"), game.path, json=file, clips=16, device="cpu")
+    found = run_diagnosis(str(tmp_path / "world"), game.path, json=file, clips=16, device="cpu")
     assert json.loads(file.read_text()) == found
     assert found["verdict"] == "tokenizer too coarse"
     assert found["protocol"]["world"] == str(tmp_path / "world")
     assert "verdict: tokenizer too coarse" in capsys.readouterr().out
 
 
-def test_a_world_without_its_latent_action_model_is_refused(game):
+def test_a_world_without_latent_action_model_is_refused(game):
     with pytest.raises(UserError, match=r"latent_action\.safetensors"):
         diagnose(World(small_world().config), game, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "dynamics", "verdict"),
+    [
+        (7, 7, NOT_TRAINED),
+        (9_000, 200, NOT_TRAINED),
+        (9_000, 1_500, UNDERTRAINED),
+        (9_000, 9_000, "codes collapsed"),
+        (None, None, "codes collapsed"),
+    ],
+)
+def test_verdict_depends_on_the_training_steps(tokenizer, dynamics, verdict):
+    training = TrainingSummary(tokenizer_steps=tokenizer, dynamics_steps=dynamics)
+    assert verdict_of("codes collapsed", training) == verdict
+    assert verdict_of(None, training) == PLAYABLE  # metrics outweigh the steps
+
+
+def test_a_world_without_training_summary_gets_the_verdict_of_its_metrics(examine):
+    assert verdict_of("codes collapsed", None) == "codes collapsed"
+    found = examine("collapsed")
+    assert found["training"] is None
+    assert "training: not recorded" in format_diagnosis(found)
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(7, NOT_TRAINED), (1_500, UNDERTRAINED)])
+def test_training_comes_first_in_the_recommendations(game, steps, verdict):
+    world = torus.TorusWorld("collapsed")
+    world.training_summary = TrainingSummary(tokenizer_steps=steps, dynamics_steps=steps, val_gain=0.0)
+    found = diagnose(world, game, clips=16, progress=False)
+    assert (found["verdict"], found["fault"]) == (verdict, "codes collapsed")
+    assert found["recommendations"][0] == LONGER
+    assert (len(found["recommendations"]) == 1) == (verdict == NOT_TRAINED)
+    assert found["summary"].startswith(f"The world has only {steps:,} tokenizer steps and {steps:,} dynamics steps")
+    assert found["training"]["tokenizer_steps"] == steps
+    assert json.loads(json.dumps(found)) == found
+    assert f"verdict: {verdict}" in format_diagnosis(found)
+
+
+def test_values_stay_in_their_ranges():
+    """A reconstruction worse than none and a response larger than the real change are not percentages."""
+    results = interventions(change_lost=259.0, repeat=100.0, response=3118.0, prompt=100.0, decoder_repeat=0.0)
+    kept = tokenizer_checks(results)[0]
+    assert kept.value == 0 and not kept.passed
+    assert "preserve: none (its error is 2.59 times the change)" in kept.meaning
+    dynamics, decoder, _ = response_checks(results, seed=0)
+    assert "31.2 times the real change" in dynamics.meaning and "%" not in dynamics.meaning
+    assert decoder.value is None and decoder.passed
+    assert "n/a (the real clips do not change)" in decoder.meaning
+    assert "40% of the real change" in response_checks(interventions(response=40.0), seed=0)[0].meaning
+
+
+def interventions(*, change_lost=10.0, repeat=100.0, response=50.0, prompt=100.0, decoder_repeat=100.0):
+    """Build results of interventions on 4 clips with constant errors."""
+
+    def errors(value: float, steps: int = 4) -> np.ndarray:
+        return np.full((4, steps), value)
+
+    decoder = {"right": 10.0, "shuffled": 20.0, "response": 5.0, "repeat": decoder_repeat}
+    return InterventionResults(
+        codes=np.zeros((4, 7), int),
+        still=np.zeros((4, 8), int),
+        tokens=np.ones(16, int),
+        tokenizer=errors(5.0, 8),
+        repeat=errors(repeat, 7),
+        change_lost=errors(change_lost, 7),
+        rollouts={name: errors(10.0) for name in ROLLOUTS},
+        prompt=errors(prompt),
+        response=errors(response),
+        first_to_prompt=np.full(4, 50.0),
+        decoder={name: np.full(4, value) for name, value in decoder.items()},
+    )

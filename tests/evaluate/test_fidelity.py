@@ -17,20 +17,20 @@ def test_psnr_of_a_known_error():
     assert values[0, 0] == pytest.approx(10 * np.log10(255**2 / MSE_FLOOR))
 
 
-def test_psnr_of_black_and_white_is_zero_and_bytes_do_not_wrap():
+def test_psnr_of_black_against_white_is_0_without_uint8_overflow():
     black, white = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
     assert psnr(black, white)[0] == pytest.approx(0)
     assert psnr(white, black)[0] == pytest.approx(0)
 
 
-def test_the_mean_over_frames_is_not_the_psnr_of_the_mean_error():
+def test_mean_psnr_over_frames_differs_from_psnr_of_the_mean_error():
     real = np.zeros((2, 2, 2, 3), np.uint8)
-    made = real.copy()
-    made[1] = 20
-    assert psnr(real, made).mean() > 10 * np.log10(255**2 / frame_mse(real, made).mean())
+    other = real.copy()
+    other[1] = 20
+    assert psnr(real, other).mean() > 10 * np.log10(255**2 / frame_mse(real, other).mean())
 
 
-def test_one_frame_against_many():
+def test_one_frame_is_broadcast_against_many():
     video = np.stack([np.full((2, 2, 3), v, np.uint8) for v in (0, 1, 3)])
     assert frame_mse(video, video[:1]).tolist() == [0, 1, 9]
 
@@ -39,7 +39,7 @@ def random_frames(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
 
-def test_psnr_against_plain_arithmetic():
+def test_psnr_equals_integer_arithmetic():
     a, b = random_frames(5, 20, 17), random_frames(5, 20, 17, seed=1)
     for x, y, value in zip(a, b, psnr(a, b), strict=True):
         errors = [(int(p) - int(q)) ** 2 for p, q in zip(x.ravel(), y.ravel(), strict=True)]
@@ -47,9 +47,9 @@ def test_psnr_against_plain_arithmetic():
 
 
 def ssim_by_loops(a, b, side=11):
-    """Wang et al. 2004, position by position, variances as means of squared deviations."""
-    place = np.arange(side) - side // 2
-    weights = np.exp(-(place[:, None] ** 2 + place**2) / (2 * 1.5**2))
+    """Compute SSIM of Wang et al. 2004 for each position, with variances as means of squared deviations."""
+    offset = np.arange(side) - side // 2
+    weights = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * 1.5**2))
     weights /= weights.sum()
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     values = []
@@ -66,7 +66,7 @@ def ssim_by_loops(a, b, side=11):
 
 
 @pytest.mark.parametrize("noise", [3, 20, 255])
-def test_ssim_against_loops(noise):
+def test_ssim_equals_loops(noise):
     a = random_frames(3, 20, 17)
     shift = np.random.default_rng(noise).integers(-noise, noise + 1, a.shape)
     b = (a + shift).clip(0, 255).astype(np.uint8)
@@ -83,7 +83,7 @@ def test_ssim_of_known_frames():
     assert frame_ssim(grey, white) == pytest.approx((2 * 100 * 255 + c1) / (100**2 + 255**2 + c1))
 
 
-def test_ssim_falls_with_blur():
+def test_ssim_decreases_with_blur():
     sharp = random_frames(64, 64)
     blurred = sharp.astype(float)
     values = []
@@ -93,7 +93,7 @@ def test_ssim_falls_with_blur():
     assert 1 > values[0] > values[1] > values[2] > 0
 
 
-def test_ssim_broadcasts_and_goes_through_many_frames():
+def test_ssim_broadcasts_over_many_frames():
     video = random_frames(2, 70, 12, 13)
     values = frame_ssim(video, video[:, :1])
     assert values.shape == (2, 70)

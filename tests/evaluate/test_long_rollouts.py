@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from djinn.errors import UserError
-from djinn.evaluate.long_rollouts import CLIPS, draw_long, horizons, play_long
-from djinn.report.evaluation import evaluate
+from djinn.evaluate.evaluation import evaluate
+from djinn.evaluate.long_rollouts import MAX_CLIPS, draw_long_clips, horizons, measure_long_rollouts
+from djinn.evaluate.settings import EvaluationSettings
 from djinn.report.text_report import format_report
 
 PERFECT = 58.9
@@ -19,52 +20,60 @@ def test_horizons():
     assert horizons(120) == [1, 10, 25, 50, 100, 120]
 
 
-def test_a_world_that_obeys_stays_with_the_video(scripted, columns):
-    world = scripted(obeys=True)
-    played = play_long(world, draw_long(columns, "test", 39, seed=0), progress=False)
-    assert played.psnr.shape == (20, 39)  # one clip of each episode
-    assert played.psnr.min() > PERFECT
-    assert played.ssim.min() == pytest.approx(1)
-    assert played.random_psnr.mean(0)[-1] < 40
-    assert played.repeat_psnr.mean(0).max() < 40
-    assert world.training and world.latent_action.training  # as it was before
+def test_a_perfect_world_follows_the_video(scripted, columns):
+    world = scripted(uses_actions=True)
+    result = measure_long_rollouts(world, draw_long_clips(columns, "test", 39, seed=0), progress=False)
+    assert result.psnr.shape == (20, 39)  # one clip of each episode
+    assert result.psnr.min() > PERFECT
+    assert result.ssim.min() == pytest.approx(1)
+    assert result.random_psnr.mean(0)[-1] < 40
+    assert result.repeat_psnr.mean(0).max() < 40
+    assert world.training and world.latent_action.training  # restored
 
 
 def test_a_world_that_ignores_its_actions_repeats_the_prompt(scripted, columns):
-    played = play_long(scripted(obeys=False), draw_long(columns, "test", 12, seed=0), progress=False)
-    assert np.array_equal(played.psnr, played.repeat_psnr)
-    assert np.array_equal(played.psnr, played.random_psnr)
+    sample = draw_long_clips(columns, "test", 12, seed=0)
+    result = measure_long_rollouts(scripted(uses_actions=False), sample, progress=False)
+    assert np.array_equal(result.psnr, result.repeat_psnr)
+    assert np.array_equal(result.psnr, result.random_psnr)
 
 
-def test_clips_are_many_apart_and_from_all_sources(make_columns):
+def test_clips_do_not_overlap_and_come_from_all_sources(make_columns):
     dataset = make_columns("many", splits=(("test", 40),))
-    sample = draw_long(dataset, "test", 9, seed=0)
-    assert len(sample) == CLIPS < len(sample.clips)
+    sample = draw_long_clips(dataset, "test", 9, seed=0)
+    assert len(sample) == MAX_CLIPS < len(sample.clips)
     assert set(sample.sources) == {f"test-{i}" for i in range(40)}
-    assert len(set(sample.indices.tolist())) == CLIPS
-    assert {sample.origin(i).start % 10 for i in range(CLIPS)} == {0}
-    other = draw_long(dataset, "test", 9, seed=1)
+    assert len(set(sample.indices.tolist())) == MAX_CLIPS
+    assert {sample.origin(i).start % 10 for i in range(MAX_CLIPS)} == {0}
+    other = draw_long_clips(dataset, "test", 9, seed=1)
     assert other.indices.tolist() != sample.indices.tolist()
 
 
-def test_batches_do_not_matter_to_a_sure_world(scripted, columns):
-    sample = draw_long(columns, "test", 7, seed=0)
-    one, two = (play_long(scripted(obeys=True), sample, batch=batch, progress=False) for batch in (3, 64))
+def test_result_of_a_deterministic_world_does_not_depend_on_the_batch(scripted, columns):
+    sample = draw_long_clips(columns, "test", 7, seed=0)
+    world = scripted(uses_actions=True)
+    one, two = (measure_long_rollouts(world, sample, batch=batch, progress=False) for batch in (3, 64))
     for name in ("psnr", "ssim", "random_psnr", "repeat_psnr"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_no_episode_that_long(columns):
-    with pytest.raises(UserError, match=r"--long 40 needs an episode of 41 frames.* has 40: use --long 39 or less"):
-        draw_long(columns, "test", 40, seed=0)
+def test_too_short_episodes_are_refused(columns):
+    with pytest.raises(UserError, match=r"of 40 frames need an episode of 41 frames.* has 40: use 39 or less"):
+        draw_long_clips(columns, "test", 40, seed=0)
     with pytest.raises(UserError, match="no split 'val'"):
-        draw_long(columns, "val", 5, seed=0)
+        draw_long_clips(columns, "val", 5, seed=0)
 
 
-def test_as_a_part_of_the_evaluation(scripted, columns):
-    settings = {"clips": 4, "horizon": 3, "effect_prompts": 0, "progress": False}
-    result = evaluate(scripted(obeys=True), columns, **settings, long=30)
-    found = result["long"]
+def test_long_rollouts_as_part_of_an_evaluation(scripted, columns):
+    world = scripted(uses_actions=True)
+
+    def measure(**more):
+        options = EvaluationSettings(clips=4, horizon=3, effect_prompts=0, **more)
+        return evaluate(world, columns, options, progress=False)
+
+    evaluation = measure(long_rollouts=30)
+    results = evaluation.summary()
+    found = results["long_rollouts"]
     assert (found["frames"], found["clips"]) == (30, 20)
     for name in ("psnr", "ssim", "random_psnr", "repeat_psnr"):
         assert list(found[name]) == ["1", "10", "25", "30"]
@@ -73,21 +82,22 @@ def test_as_a_part_of_the_evaluation(scripted, columns):
         assert [curve[int(t) - 1] for t in found[name]] == list(found[name].values())
     assert found["psnr"]["30"] > PERFECT > found["random_psnr"]["30"]
     assert "seed 0" in found["protocol"] and "20 source(s)" in found["protocol"]
-    assert json.loads(json.dumps(result)) == result
-    text = format_report(result)
-    assert "20 clips of 30 made frames" in text
+    assert json.loads(json.dumps(results)) == results
+    text = format_report(evaluation)
+    assert "20 clips of 30 generated frames" in text
     assert f"{found['repeat_psnr']['25']:.2f}" in text
-    without = evaluate(scripted(obeys=True), columns, **settings)
-    assert without["long"] is None
-    assert "long play" not in format_report(without)
-    assert {**result, "long": None} == without  # it changes nothing else
-    with pytest.raises(UserError, match="long must be at least 1, got 0"):
-        evaluate(scripted(obeys=True), columns, **settings, long=0)
-    with pytest.raises(UserError, match="--long 40"):
-        evaluate(scripted(obeys=True), columns, **settings, long=40)
+    without = measure()
+    assert without.summary()["long_rollouts"] is None
+    assert "long roll-outs" not in format_report(without)
+    assert {**results, "long_rollouts": None} == without.summary()  # nothing else changes
+    with pytest.raises(UserError, match="long_rollouts must be at least 1, got 0"):
+        measure(long_rollouts=0)
+    with pytest.raises(UserError, match="long roll-outs of 40 frames"):
+        measure(long_rollouts=40)
 
 
-def test_the_random_generator_of_torch_is_left_alone(scripted, columns):
+def test_the_global_random_generator_is_not_used(scripted, columns):
     before = torch.get_rng_state()
-    play_long(scripted(obeys=True), draw_long(columns, "test", 5, seed=0), progress=False)
+    sample = draw_long_clips(columns, "test", 5, seed=0)
+    measure_long_rollouts(scripted(uses_actions=True), sample, progress=False)
     assert torch.equal(before, torch.get_rng_state())

@@ -88,3 +88,19 @@ def test_summary_is_saved_and_loaded_with_a_world(make_world, tmp_path):
 def test_shipped_world_has_a_summary():
     summary = load_training_summary(SHIPPED / "coinrun")
     assert summary is not None and summary.controllability == "clear"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "dynamics", "level"),
+    [
+        (None, None, "unknown"),
+        (7, 8_000, "untrained"),
+        (8_000, 0, "untrained"),
+        (None, 499, "untrained"),
+        (500, 500, "undertrained"),
+        (None, 2_999, "undertrained"),
+        (3_000, 3_000, "trained"),
+    ],
+)
+def test_level_follows_the_stage_with_the_fewest_steps(tokenizer: int | None, dynamics: int | None, level: str) -> None:
+    assert TrainingSummary(tokenizer_steps=tokenizer, dynamics_steps=dynamics).level == level

@@ -1,1 +1,1 @@
-"""Latent actions: names, labels by majority vote, and the choice of prompts that respond to them."""
+"""Names and keys of latent actions, and prompts from which they have an effect."""

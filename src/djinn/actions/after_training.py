@@ -11,7 +11,7 @@ import numpy as np
 
 from djinn.actions.name_world import keep_own
 from djinn.actions.naming import name_actions
-from djinn.actions.prompt_selection import TRIED, most_responsive
+from djinn.actions.prompt_selection import CANDIDATES, most_responsive
 from djinn.data.dataset import Dataset
 from djinn.evaluate.clips import draw_clips, held_out_split
 from djinn.models.action_names import default_name, read_actions, save_actions
@@ -86,7 +86,7 @@ def choose_prompts(run: Path, dataset: Path) -> None:
     try:
         folder, data = find_world(run), Dataset.open(dataset)
         world = World.from_pretrained(folder)
-        drawn = draw_clips(data, held_out_split(data, 1), TRIED, 1, 0)
+        drawn = draw_clips(data, held_out_split(data, 1), CANDIDATES, 1, 0)
         candidates = drawn.clips.batch(np.sort(drawn.indices))[:, 0]
         chosen = most_responsive(world, candidates, read_actions(folder, world.num_actions))
         if chosen is not None:

@@ -1,4 +1,4 @@
-"""What speaks for the name of a latent action, and what the true moves of a data set say of it."""
+"""Labels of latent actions, and their derivation from the ground-truth actions of a data set."""
 
 from __future__ import annotations
 
@@ -8,82 +8,87 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from djinn.evaluate.controllability import CodeTable
+from djinn.evaluate.code_table import CodeTable
 
-SURE_FROM = 0.5
-"""Share of true moves, or of all prompts, that must speak for a word."""
-LIFT_FROM = 1.3
-"""A true move speaks for a code where it is this many times as frequent as among all transitions."""
-OPPOSED_FROM = 1.5
-"""A true move to one side speaks for a code where it is this many times as frequent as the one to the other side."""
-LEAST_SEEN = 30
-"""Transitions from which a code's true moves count."""
+MIN_SHARE = 0.5
+"""Share of the ground-truth actions, or of the prompts, that must have a word."""
+MIN_LIFT = 1.3
+"""A word must be this many times as frequent for a code as among all transitions."""
+MIN_OVER_OPPOSITE = 1.5
+"""A direction must be this many times as frequent for a code as its opposite."""
+MIN_TRANSITIONS = 30
+"""Transitions from which the ground-truth actions of a code count."""
 
 STAY = "stay"
-NOTHING = ("none", "noop", "no-op", "nothing", "idle", "stay")
+NO_ACTION = ("none", "noop", "no-op", "nothing", "idle", "stay")
 AXES = (("left", "right"), ("up", "down"))
-"""Words for less and for more along x and y."""
+"""Words for the negative and the positive direction along x and y."""
 OPPOSITE = {word: other for low, high in AXES for word, other in ((low, high), (high, low))}
 
 
 @dataclass(frozen=True)
 class ActionLabel:
-    """What speaks for a code's name."""
+    """Description of a latent action, from which its name and keys are derived."""
 
     words: tuple[str, ...]
-    """What it does at once, as `("right", "jump")`; empty where nothing is clear."""
+    """What the action does, for example `("right", "jump")`; empty if unclear."""
     strength: float = 0.0
-    """Tells which of two codes with the same words has the name first."""
-    evidence: str = "nothing that it does is clear"
+    """Rank among the actions with the same words."""
+    evidence: str = "no clear effect"
+    """One clause on the measurement behind the words."""
+    has_effect: bool = True
+    """Whether playing the action has an effect of its own. Without one it gets no keys."""
 
 
-def words_of(move: str) -> frozenset[str]:
-    """What a true move does at once: `right+up` does `right` and `up`, and a move that does nothing has no words."""
-    text = move.strip()  # of the Arcade Learning Environment: UPRIGHTFIRE
-    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)
+def words_of(action: str) -> frozenset[str]:
+    """Split the name of a ground-truth action: `right+up` has `right` and `up`, no action has no words."""
+    text = action.strip()
+    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)  # Arcade Learning Environment: UPRIGHTFIRE
     parts = re.findall(r"UP|DOWN|LEFT|RIGHT|FIRE|NOOP", text) if compound else re.split(r"\s*\+\s*", text)
-    return frozenset(part.lower() for part in parts) - set(NOTHING)
+    return frozenset(part.lower() for part in parts) - set(NO_ACTION)
 
 
-def read_table(table: CodeTable, split: str) -> list[ActionLabel]:
-    """Reads each code as the words of the true moves that it stands for, where these are clear.
+def labels_from_ground_truth(table: CodeTable, split: str) -> list[ActionLabel]:
+    """Label each code with the words that its ground-truth actions have in common.
 
-    A word is clear if at least `SURE_FROM` of a code's transitions have it, at least `LIFT_FROM` times its share among all
-    transitions and `OPPOSED_FROM` times that of its opposite: who jumps to the left and to the right jumps. A code that does
-    nothing is clear if the moves without words are.
+    A word is clear if at least `MIN_SHARE` of the transitions of a code have it, at least `MIN_LIFT`
+    times its share among all transitions, and `MIN_OVER_OPPOSITE` times that of its opposite. A code
+    for jumps to the left and to the right is thus labelled `jump`. A code is `stay` if the
+    ground-truth actions without words are clear.
 
     Args:
-        table: counts of codes against true moves.
-        split: part of the data set they are from.
+        table: counts of codes against ground-truth actions.
+        split: split of the data set that was counted.
     """
     counts = np.array(table.counts)
-    parts = [words_of(move) for move in table.moves]
+    parts = [words_of(action) for action in table.ground_truth_actions]
     words = sorted(set().union(*parts))
-    has = np.array([[word in part for word in words] + [not part] for part in parts])  # the last column: does nothing
-    opposed = np.array([[OPPOSITE.get(word) in part for word in words] + [False] for part in parts])
+    has = np.array([[word in part for word in words] + [not part] for part in parts])  # last column: no action
+    opposite = np.array([[OPPOSITE.get(word) in part for word in words] + [False] for part in parts])
     by_word, total = counts @ has, max(int(counts.sum()), 1)
     base = by_word.sum(axis=0) / total
-    action_labels = []
-    for row, against, seen in zip(by_word, counts @ opposed, counts.sum(axis=1), strict=True):
-        share = row / max(int(seen), 1)
+    labels = []
+    for row, against, transitions in zip(by_word, counts @ opposite, counts.sum(axis=1), strict=True):
+        share = row / max(int(transitions), 1)
         lift = share / np.maximum(base, 1e-9)
-        clear = (share >= SURE_FROM) & (lift >= LIFT_FROM) & (row >= OPPOSED_FROM * against) & (seen >= LEAST_SEEN)
+        clear = (share >= MIN_SHARE) & (lift >= MIN_LIFT) & (row >= MIN_OVER_OPPOSITE * against)
+        clear &= transitions >= MIN_TRANSITIONS
         if not clear.any():
-            action_labels.append(ActionLabel(()))
+            labels.append(ActionLabel(()))
             continue
         found = [(word, float(share[i]), float(base[i])) for i, word in enumerate([*words, STAY]) if clear[i]]
-        said = ", ".join(f"{word} {s:.0%} (of all transitions {b:.0%})" for word, s, b in found)
-        action_labels.append(
+        shares = ", ".join(f"{word} {s:.0%} (of all transitions {b:.0%})" for word, s, b in found)
+        labels.append(
             ActionLabel(
-                ordered(word for word, _, _ in found),
+                sort_words(word for word, _, _ in found),
                 min(s / b * s for _, s, b in found),
-                f"true moves of its {int(seen):,} transitions in {split}: {said}",
+                f"ground-truth actions of its {int(transitions):,} transitions in {split}: {shares}",
             )
         )
-    return action_labels
+    return labels
 
 
-def ordered(words: Iterable[str]) -> tuple[str, ...]:
-    """Words as one says them: to the side first, and `stay` last."""
+def sort_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Sort words as in a name: left and right first, `stay` last."""
     rank = {word: i for i, word in enumerate(("left", "right"))}
     return tuple(sorted(set(words), key=lambda word: (word == STAY, rank.get(word, len(rank)), word)))

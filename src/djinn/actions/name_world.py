@@ -1,4 +1,4 @@
-"""`djinn name`."""
+"""Names of the actions of a world from its name and the folder of a data set: the work of `djinn name`."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from djinn.actions.naming import gather, propose_names
+from djinn.actions.naming import Evidence, gather, propose_names
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.action_effects import Effects
-from djinn.evaluate.controllability import CodeTable
+from djinn.evaluate.text import align
 from djinn.models.action_names import ActionName, proposed, read_actions, save_actions
+from djinn.models.device import select_device
 from djinn.models.world import World
 from djinn.models.world_folder import find_world
-from djinn.report.text_report import aligned
 
 
-def run(
+def run_naming(
     world: str, dataset: Path, *, force: bool = False, prompts: int = 32, seed: int = 0, device: str | None = None
 ) -> list[ActionName]:
-    """Proposes names and keys for a world's latent actions, prints what speaks for them, and writes `actions.yaml`.
+    """Propose names and keys for the actions of a world, print the evidence, and write `actions.yaml`.
 
-    Names that a person has chosen stay, with their keys.
+    Names chosen by the user are kept, with their keys.
 
     Args:
-        world: a world folder, a run folder, or the name of a shipped world.
-        dataset: a data set whose frames have the world's size; what is held out in it is looked at.
-        force: replace the names that a person has chosen, too.
-        prompts: pictures to try each action from.
-        seed: of the choice of pictures and of the draws.
-        device: cpu or cuda; cuda where there is one, by default.
+        world: world folder, run folder, or name of a shipped world.
+        dataset: folder of a data set with frames of the size of the world.
+        force: also replace the names chosen by the user.
+        prompts: number of frames from which each action is held.
+        seed: seed of the choice of frames and of the sampling.
+        device: device to compute on, by default the GPU if there is one.
 
     Returns:
-        What was written.
+        The names that were written.
 
     Raises:
-        UserError: world or data set are missing or do not match, or the world's folder cannot be written.
+        UserError: the world or the data set is missing, they do not match, or the file cannot be written.
     """
     if prompts < 2:
         raise UserError(f"--prompts must be at least 2, got {prompts}")
+    selected = select_device(device)
     folder = find_world(world)
     data = Dataset.open(dataset)
-    loaded = World.from_pretrained(folder, device)
+    loaded = World.from_pretrained(folder, selected)
     evidence = gather(loaded, data, prompts=prompts, seed=seed)
     proposals = propose_names(evidence)
     before = read_actions(folder, loaded.num_actions)
     actions = proposals if force else keep_own(before, proposals)
-    print(format_names(actions, evidence.effects, evidence.table))
+    print(format_names(actions, evidence))
     path = save_actions(folder, actions)
-    print(f"\nwrote {path}; edit it, or the names in the page of djinn play, as you like")
+    print(f"\nwrote {path}; edit the names there or in the page of djinn play")
     own = sum(action.own for action in actions)
     if own:
-        print(f"{own} of the names were chosen by a person and stay: --force replaces them")
+        print(f"kept {own} name(s) that you chose; --force replaces them")
     return actions
 
 
 def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> list[ActionName]:
-    """Proposals beside the names that a person has chosen; these stay, and no proposal takes a name or a key of theirs.
+    """Merge proposals with the names chosen by the user, whose names and keys take precedence.
 
     Args:
         before: names in use, one for each latent action.
@@ -76,37 +76,20 @@ def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> l
     return actions
 
 
-def format_names(actions: Sequence[ActionName], effects: Effects, table: CodeTable | None) -> str:
-    """A table of names with their evidence, and one of codes against true moves where these are known.
+def format_names(actions: Sequence[ActionName], evidence: Evidence) -> str:
+    """Return names, keys and their evidence as text for the terminal.
 
     Args:
         actions: names of all codes.
-        effects: what the codes do to the picture.
-        table: codes against true moves.
+        evidence: measurements behind the proposals.
     """
-    rows = [["code", "name", "keys", "shift x", "shift y", "agree", "flow agree", "change"]]
-    for action, effect in zip(actions, effects.codes, strict=True):
+    rows = [["action", "name", "keys", "evidence"]]
+    for action in actions:
         name = f"{action.name} (yours)" if action.own else action.name
-        shift = [f"{pixels:+.2f}" for pixels in effect.shift]
-        agree = [f"{effect.shift_agreement:.0%}", f"{effect.flow_agreement:+.2f}", f"{effect.change:.1f}"]
-        rows.append([str(action.code), name, " ".join(action.keys) or "-", *shift, *agree])
-    summary = effects.summary()
-    lines = [
-        *aligned(rows),
-        "",
-        f"Each action was held for {summary['frames']} frames from {summary['prompts']} prompts. Shifts are of the picture, "
-        "in pixels a frame, +x",
-        "right and +y down: where the camera follows the player, it goes left when the player goes right. Agreement is",
-        f"between prompts. Consistency of the motion over all codes: {summary['consistency']:.2f} (0 chance, 1 always the "
-        "same).",
-        "",
-        *(f"{action.code} {action.name}: {action.evidence or 'no proposal'}" for action in actions),
-    ]
-    if table is not None:
-        seen = [j for j in range(len(table.moves)) if any(row[j] for row in table.counts)]
-        cells = [["code", "name", *(table.moves[j] for j in seen), "transitions"]]
-        for action, counts in zip(actions, table.counts, strict=True):
-            shares = [f"{100 * counts[j] / max(sum(counts), 1):.0f}" for j in seen]
-            cells.append([str(action.code), action.name, *shares, str(sum(counts))])
-        lines += ["", "true moves of each code, in percent of its transitions", *aligned(cells)]
+        rows.append([str(action.code), name, " ".join(action.keys) or "-", action.evidence or "no proposal"])
+    names = [action.name for action in actions]
+    lines = [*align(rows, left=True), "", *evidence.effects.lines(names)]
+    lines += ["where the camera follows the player, the frame moves left when the player moves right"]
+    if evidence.table is not None:
+        lines += ["", *evidence.table.lines(names)]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
-"""The pictures that a world's page offers to start from: those from which its arrow keys lead somewhere.
+"""Choice of prompt images from which the arrow keys of a world have most effect.
 
-At a wall none walks, and in the air none jumps: from a picture taken at random a key may do nothing, and rightly so.
+At a wall the player cannot walk, and in the air it cannot jump: from a random frame a key may
+correctly have no effect.
 """
 
 from __future__ import annotations
@@ -10,50 +11,54 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from djinn.actions.naming import ARROWS, WAYS
+from djinn.actions.keys import ARROWS
+from djinn.actions.motion_labels import DIRECTIONS
 from djinn.evaluate.action_effects import hold_actions, median_shift
 from djinn.evaluate.motion import grey
 from djinn.models.action_names import ActionName
 from djinn.models.world import World
 
-TRIED, KEPT = 80, 12
-MOVES = {key: WAYS[word] for word, key in ARROWS}
-"""Axis and sign in which the player moves under a key, and the picture the other way where the camera follows."""
-ENOUGH = (1.0, 3.0)
-"""Pixels a frame, to the side and up or down, beyond which more is not better."""
+CANDIDATES = 80
+"""Frames to choose from."""
+NUM_PROMPTS = 12
+"""Prompt images of a world."""
+PLAYER_DIRECTIONS = {key: DIRECTIONS[word] for word, key in ARROWS}
+"""Axis and sign of the player's motion for each key. The frame moves the other way where the camera follows."""
+MAX_SPEED = (1.0, 3.0)
+"""Horizontal and vertical speed in pixels per frame above which more is not better."""
 
 
 def most_responsive(
     world: World,
-    pictures: UInt8[np.ndarray, "p h w 3"],
+    images: UInt8[np.ndarray, "p h w 3"],
     actions: Sequence[ActionName],
     *,
-    kept: int = KEPT,
+    count: int = NUM_PROMPTS,
     frames: int = 4,
     progress: bool = True,
 ) -> list[UInt8[np.ndarray, "h w 3"]] | None:
-    """Chooses the pictures from which all arrow keys of a world lead farthest.
+    """Choose the images from which all arrow keys of a world cause most motion.
 
     Args:
         world: the world.
-        pictures: to choose from.
+        images: candidates.
         actions: names and keys of its actions.
-        kept: how many to choose.
-        frames: how long each key is held.
+        count: number of images to choose.
+        frames: number of frames for which each key is held.
         progress: show a progress bar.
 
     Returns:
-        The pictures in their order; None where no action has an arrow key, or none moves the whole picture.
+        The chosen images in their order, None if no action has an arrow key or none moves the frame.
     """
-    codes = {key: action.code for action in actions for key in action.keys if key in MOVES}
+    codes = {key: action.code for action in actions for key in action.keys if key in PLAYER_DIRECTIONS}
     if not codes:
         return None
-    made = hold_actions(world, pictures[:, None], list(codes.values()), frames=frames, progress=progress)
-    far = np.ones(len(pictures))
-    for key, films in zip(codes, made, strict=True):
-        axis, sign = MOVES[key]
-        far *= (-sign * median_shift(grey(films))[:, axis]).clip(0, ENOUGH[axis])
-    if not far.any():
+    generated = hold_actions(world, images[:, None], list(codes.values()), frames=frames, progress=progress)
+    response = np.ones(len(images))
+    for key, videos in zip(codes, generated, strict=True):
+        axis, sign = PLAYER_DIRECTIONS[key]
+        response *= (-sign * median_shift(grey(videos))[:, axis]).clip(0, MAX_SPEED[axis])
+    if not response.any():
         return None
-    best = np.sort(np.argsort(-far, kind="stable")[:kept])
-    return [pictures[i] for i in best]
+    best = np.sort(np.argsort(-response, kind="stable")[:count])
+    return [images[i] for i in best]

@@ -39,6 +39,6 @@ class DiagnoseOptions:
 def main(args: list[str]) -> None:
     """Run `djinn diagnose`."""
     options = parse(DiagnoseOptions, args, "djinn diagnose")
-    from djinn.report.commands import run_diagnose
+    from djinn.diagnose.run import run_diagnosis
 
-    run_diagnose(**vars(options))
+    run_diagnosis(**vars(options))

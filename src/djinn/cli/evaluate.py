@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from djinn.cli.parsing import DatasetFolder, Split, WorldName, parse
 from djinn.errors import UserError
+from djinn.evaluate.settings import EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -32,47 +36,32 @@ class EvaluateOptions:
     """Write report.html, results.json and rollouts.png into this folder."""
     split: Split | None = None
     """Split to evaluate on. The default is test, or val if the data set has no test split."""
-    clips: int = 64
-    """Number of clips."""
-    horizon: int = 7
-    """Frames to generate from each prompt."""
-    prompt_frames: int = 1
-    """Real frames at the start of each roll-out."""
-    steps: int | None = None
-    """MaskGIT steps per frame. The default is the world's own."""
-    temperature: float | None = None
-    """Temperature of the token draws. 0 always takes the most likely token. The default is the
-    world's own."""
-    seed: int = 0
-    """Seed of the choice of clips, the random actions, the draws and the bootstrap."""
-    batch: int = 16
-    """Clips per batch."""
-    drift_frames: int | None = None
-    """Also measure drift in 4 roll-outs of this many frames. The default is 200 with --report, else
-    none."""
-    long: int | None = None
-    """Also generate this many frames (for example 100) with the actions inferred from the real
-    video, in as many episodes as are long enough, and give PSNR and SSIM at frames 1, 10, 25, 50,
-    ..."""
-    shown: int | None = None
-    """Number of clips in the report, spread over the sources of the data set. The default is 20."""
-    fvd_detector: str | None = None
-    """Also compute FVD with this TorchScript file or MODULE:FUNCTION. The file is executed: use
-    only files that you trust."""
-    random_frechet: bool = False
-    """Also compute the Frechet distance of a network with random weights, which needs no file. It
-    is not FVD."""
+    settings: Annotated[EvaluationSettings, arg(name="")] = field(default_factory=EvaluationSettings)
+    """Settings of the evaluation."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
 
     def __post_init__(self) -> None:
         if self.json is not None and self.report is not None and self.json.resolve() == self.report.resolve():
             raise UserError(f"--json and --report are both {self.json}: the first is a file, the second a folder")
+        if self.report is None and self.settings.examples:
+            raise UserError(
+                f"--examples {self.settings.examples} is the number of clips in a report: add --report FOLDER, or "
+                "leave --examples out"
+            )
 
 
 def main(args: list[str]) -> None:
     """Run `djinn eval`."""
     options = parse(EvaluateOptions, args, "djinn eval")
-    from djinn.report.commands import run
+    from djinn.report.run import run_evaluation
 
-    run(**vars(options))
+    run_evaluation(
+        options.world,
+        options.dataset,
+        options.settings,
+        split=options.split,
+        json=options.json,
+        report=options.report,
+        device=options.device,
+    )

@@ -36,6 +36,6 @@ class NameOptions:
 def main(args: list[str]) -> None:
     """Run `djinn name`."""
     options = parse(NameOptions, args, "djinn name")
-    from djinn.actions.name_world import run
+    from djinn.actions.name_world import run_naming
 
-    run(**vars(options))
+    run_naming(**vars(options))

@@ -137,6 +137,7 @@ def _entries(section: str) -> list[str]:
 
 
 _REPLACEMENTS = {
+    r"^Error parsing \w+Options: ": "",
     r"invalid literal for int\(\) with base 10: ('.*')": r"\1 is not an integer",
     r"could not convert string to float: ('.*')": r"\1 is not a number",
     r"^Error parsing (config\.)?(\S+):": r"\2:",

@@ -1,1 +1,1 @@
-"""Checks, interventions and one verdict on a world, with recommendations."""
+"""Diagnosis of a world: interventions, checks, one verdict, and recommendations."""

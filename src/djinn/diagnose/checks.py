@@ -1,4 +1,4 @@
-"""What the figures of a probe mean: one check each, against a threshold, in a person's words."""
+"""Checks on the results of interventions: each compares one value with a threshold and explains it."""
 
 from __future__ import annotations
 
@@ -8,275 +8,274 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from djinn.diagnose.interventions import Probe
-from djinn.evaluate.action_effects import Effects, explained_by_code
-from djinn.evaluate.controllability import (
-    Interval,
-    bootstrap,
-    code_use,
-    entropy_bits,
-    mutual_information_bits,
-    percent,
-)
+from djinn.diagnose.interventions import InterventionResults
+from djinn.evaluate.action_effects import ActionEffects, explained_by_code
+from djinn.evaluate.action_usage import action_usage
+from djinn.evaluate.statistics import Interval, bootstrap, entropy_bits, mutual_information_bits
+from djinn.evaluate.text import percent
+from djinn.models.code_usage import MIN_ACTION_PERPLEXITY, min_tokenizer_perplexity
 from djinn.models.psnr import psnr_from_mse
+from djinn.models.training_summary import CLEAR_GAIN, NO_GAIN
 
 CHANGE_KEPT = 0.3
-"""Share of the change from frame to frame that a tokenizer must keep at least."""
-PERPLEXITY = 1.5
-"""Effective number of latent actions below which they count as one; about that of one code with 90 % of the use."""
+"""Smallest share of the change between frames that a tokenizer must preserve."""
 SAME_CODE = 0.01
-"""Codes closer than this share of their mean length are one and the same to the dynamics."""
-STILL_TELLS = 0.5
-"""Share of a code's information that may be there already when nothing moves."""
+"""Codes closer than this share of their mean norm are identical to the dynamics."""
+STILL_INFORMATION = 0.5
+"""Largest share of the information of a code that may be present in a still frame."""
 RESPONSE = 0.05
-"""Least difference that other actions must make, as a share of what really changes."""
+"""Smallest difference that other actions must make, relative to the real change."""
 STRONG_RESPONSE = 0.3
-"""Difference from which on the clip's own actions must also be the better ones."""
+"""Difference from which the clip's own actions must also be better than those of another clip."""
 SHIFT_GAIN = 0.2
-"""dB by which shifted actions may be better than the right ones."""
-ANY_GAIN = 0.2
-"""dB of PSNR below which actions are no better than those of another clip, as in the warnings of training."""
-CONTROL_GAIN = 1.0
-"""dB of PSNR from which the latent actions act, as in the words of training."""
+"""Largest gain in dB of shifted over right actions."""
 CONSISTENCY = 0.1
-"""Share of the motion that the code must explain at least."""
+"""Smallest share of the motion that the code must explain."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One piece of evidence."""
+    """One value of the evidence, compared with a threshold."""
 
     check: str
-    value: float
+    value: float | None
+    """None if the value is not defined for the clips; the check then passes."""
     bound: Literal["at least", "at most"]
-    """What `value` must be: at least or at most `threshold`."""
+    """Whether `value` must be at least or at most `threshold`."""
     threshold: float
     passed: bool
     meaning: str
 
 
-def at_least(check: str, value: float, threshold: float, meaning: str) -> Check:
-    """A check that passes from its threshold on."""
-    return Check(check, float(value), "at least", float(threshold), bool(value >= threshold), meaning)
+def at_least(check: str, value: float | None, threshold: float, meaning: str) -> Check:
+    """Return a check that passes from its threshold on."""
+    passed = value is None or bool(value >= threshold)
+    return Check(check, None if value is None else float(value), "at least", float(threshold), passed, meaning)
 
 
 def at_most(check: str, value: float, threshold: float, meaning: str) -> Check:
-    """A check that passes up to its threshold."""
+    """Return a check that passes up to its threshold."""
     return Check(check, float(value), "at most", float(threshold), bool(value <= threshold), meaning)
 
 
-def tokenizer_checks(probe: Probe) -> list[Check]:
-    """Whether the tokens hold what moves: nothing that comes after them can be better."""
-    kept = 1 - probe.change_lost.sum() / probe.repeat.sum()
-    made, copy = _psnr(probe.tokenizer).mean(), _psnr(probe.repeat).mean()
-    codes, used = len(probe.tokens), 2 ** entropy_bits(probe.tokens)
+def tokenizer_checks(results: InterventionResults) -> list[Check]:
+    """Check whether the tokens represent motion, which limits everything that is generated from them."""
+    lost = results.change_lost.sum() / results.repeat.sum()
+    reconstructed, repeated = _psnr(results.tokenizer).mean(), _psnr(results.repeat).mean()
+    codes, perplexity = len(results.tokens), 2 ** entropy_bits(results.tokens)
+    kept = f"{1 - lost:.0%}" if lost < 1 else f"none (its error is {lost:.3g} times the change)"
     return [
         at_least(
             "tokenizer_change_kept",
-            kept,
+            max(1 - lost, 0.0),
             CHANGE_KEPT,
-            f"reconstructions keep {max(kept, 0):.0%} of what changes from frame to frame; they have {made:.1f} dB, "
-            f"the ceiling of every roll-out, where repeating the frame before has {copy:.1f} dB",
+            f"share of the change between frames that reconstructions preserve: {kept}; they reach "
+            f"{reconstructed:.1f} dB, the upper bound of every roll-out; repeating the previous frame reaches "
+            f"{repeated:.1f} dB",
         ),
         at_least(
             "tokenizer_perplexity",
-            used,
-            max(2.0, codes / 100),
-            f"the tokenizer works as if it had {used:.1f} of its {codes} codes",
+            perplexity,
+            min_tokenizer_perplexity(codes),
+            f"effective number of tokenizer codes: {perplexity:.1f} of {codes}",
         ),
     ]
 
 
-def code_checks(probe: Probe, vectors: Float[np.ndarray, "codes dim"]) -> list[Check]:
-    """Whether the latent actions use their codes, and whether these tell what moves or what is in the picture.
+def code_checks(results: InterventionResults, vectors: Float[np.ndarray, "codes dim"]) -> list[Check]:
+    """Check whether the latent actions use their codes, and whether these describe motion or the scene.
 
     Args:
-        probe: what was measured.
+        results: results of the interventions.
         vectors: the codes as the dynamics receives them.
     """
-    merged = same_codes(vectors)
-    use = code_use(merged[probe.codes], len(vectors))
+    merged = identical_codes(vectors)
+    usage = action_usage(merged[results.codes], len(vectors))
     distinct = len(np.unique(merged))
-    tells = still_share(merged[probe.codes], merged[probe.still])
-    alike = "" if distinct == len(vectors) else f"; only {distinct} of their vectors differ at all"
+    information = still_information(merged[results.codes], merged[results.still])
+    identical = "" if distinct == len(vectors) else f"; only {distinct} of their vectors are distinct"
     return [
         at_least(
             "code_perplexity",
-            use.perplexity,
-            PERPLEXITY,
-            f"the latent actions work as if there were {use.perplexity:.1f} of {len(vectors)}, "
-            f"the most frequent one has {max(use.shares):.0%} of {use.transitions} transitions{alike}",
+            usage.perplexity,
+            MIN_ACTION_PERPLEXITY,
+            f"effective number of latent actions: {usage.perplexity:.1f} of {len(vectors)}; the most frequent one has "
+            f"{max(usage.shares):.0%} of {usage.transitions} transitions{identical}",
         ),
         at_least(
             "codes_in_use",
-            use.used,
+            usage.num_used,
             len(vectors) / 2,
-            f"{use.used} of {len(vectors)} latent actions have at least {percent(use.used_from)} of the use",
+            f"{usage.num_used} of {len(vectors)} latent actions have a share of at least {percent(usage.min_share)}",
         ),
         at_most(
             "still_codes",
-            tells,
-            STILL_TELLS,
-            f"a frame that stands still already tells {tells:.0%} of the action inferred beside it: "
-            "near 0 % where actions describe motion, near 100 % where they describe pictures",
+            information,
+            STILL_INFORMATION,
+            f"share of the information of an inferred action that is present in a still frame beside it: "
+            f"{information:.0%}; near 0 % if actions describe motion, near 100 % if they describe the scene",
         ),
     ]
 
 
-def same_codes(vectors: Float[np.ndarray, "codes dim"]) -> Int[np.ndarray, " codes"]:
-    """For each code the first one whose vector is the same to within `SAME_CODE`."""
-    apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
-    return (apart <= SAME_CODE * np.linalg.norm(vectors, axis=-1).mean()).argmax(axis=1)
+def identical_codes(vectors: Float[np.ndarray, "codes dim"]) -> Int[np.ndarray, " codes"]:
+    """Return for each code the first one with the same vector to within `SAME_CODE`."""
+    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    return (distances <= SAME_CODE * np.linalg.norm(vectors, axis=-1).mean()).argmax(axis=1)
 
 
-def still_share(codes: Int[np.ndarray, "clips steps"], still: Int[np.ndarray, "clips steps+1"]) -> float:
-    """How much of the information in the codes of moving clips is in the codes of their frames held still, 0 to 1.
+def still_information(codes: Int[np.ndarray, "clips steps"], still: Int[np.ndarray, "clips steps+1"]) -> float:
+    """Return the share of the information of the codes that is in the codes of still frames, in [0, 1].
 
-    Motion gives every still frame the same code, which tells nothing. The larger figure of two counts: of the frame before
-    each transition and of the frame after it.
+    If codes describe motion, every still frame has the same code, which carries no information. The
+    result is the larger of two values: for the frame before each transition and for the one after it.
     """
     entropy = entropy_bits(np.bincount(codes.ravel()))
     if entropy == 0:
         return 0.0
-    return max(_shared_bits(codes, still[:, side]) for side in (slice(None, -1), slice(1, None))) / entropy
+    shared = max(_shared_bits(codes, still[:, side]) for side in (slice(None, -1), slice(1, None)))
+    return min(shared / entropy, 1.0)
 
 
 def _shared_bits(a: Int[np.ndarray, "clips steps"], b: Int[np.ndarray, "clips steps"]) -> float:
-    """Mutual information, less what the plug-in estimate finds by chance."""
+    """Return the mutual information minus the bias of the plug-in estimate."""
     table = np.zeros((a.max() + 1, b.max() + 1), np.int64)
     np.add.at(table, (a.ravel(), b.ravel()), 1)
     rows, columns = (int((table.sum(axis) > 0).sum()) for axis in (1, 0))
-    by_chance = (rows - 1) * (columns - 1) / (2 * np.log(2) * a.size)
-    return max(mutual_information_bits(table) - by_chance, 0.0)
+    bias = (rows - 1) * (columns - 1) / (2 * np.log(2) * a.size)
+    return max(mutual_information_bits(table) - bias, 0.0)
 
 
-def response_checks(probe: Probe, seed: int) -> list[Check]:
-    """Whether anything depends on the action at all, right or wrong."""
-    dynamics = _response(probe)
-    decoder = probe.decoder["response"].sum() / probe.decoder["repeat"].sum()
-    right, shuffled = (_psnr(probe.decoder[name]) for name in ("right", "shuffled"))
+def response_checks(results: InterventionResults, seed: int) -> list[Check]:
+    """Check whether the predictions depend on the action at all, correctly or not."""
+    dynamics = _response(results)
+    decoder = _ratio(results.decoder["response"].sum(), results.decoder["repeat"].sum())
+    right, shuffled = (_psnr(results.decoder[name]) for name in ("right", "shuffled"))
     gain = bootstrap(right - shuffled, seed)[0]
     return [
         at_least(
             "dynamics_response",
             dynamics,
             RESPONSE,
-            f"actions of another clip change what is played by {dynamics:.0%} of what really changes",
+            f"change of the roll-outs with the actions of another clip: {_relative(dynamics)}",
         ),
         at_least(
             "decoder_response",
             decoder,
             RESPONSE,
-            "actions of another clip change what the latent action model's own decoder predicts by "
-            f"{decoder:.0%} of what really changes",
+            "change of the predictions of the latent action model's decoder with the actions of another clip: "
+            f"{_relative(decoder)}",
         ),
         at_least(
             "decoder_gain",
             gain.mean,
-            ANY_GAIN,
-            f"that decoder predicts the next frame {_db(gain)} better with the right action than with another clip's",
+            NO_GAIN,
+            f"gain of the decoder's next-frame prediction with the right over another clip's action: {_db(gain)}",
         ),
     ]
 
 
-def _response(probe: Probe) -> float:
-    """What other actions change in the roll-outs, as a share of what really changes."""
-    return float(probe.response.sum() / probe.prompt.sum())
+def _response(results: InterventionResults) -> float | None:
+    """Return the change of the roll-outs by other actions, relative to the real change."""
+    return _ratio(results.response.sum(), results.prompt.sum())
 
 
-def control_checks(probe: Probe, seed: int) -> list[Check]:
-    """Whether the right actions lead back to the real frames, and those of other clips or other times do not."""
-    played = {name: _psnr(mse).mean(axis=1) for name, mse in probe.plays.items()}
-    right = played["right"]
-    over = {name: bootstrap(right - played[name], seed)[0] for name in ("random", "shuffled")}
-    shifts = {name: played[name] - right for name in ("previous", "next")}
+def control_checks(results: InterventionResults, seed: int) -> list[Check]:
+    """Check whether right actions predict the real frames better than those of other clips or other times."""
+    psnr = {name: _psnr(mse).mean(axis=1) for name, mse in results.rollouts.items()}
+    right = psnr["right"]
+    over = {name: bootstrap(right - psnr[name], seed)[0] for name in ("random", "shuffled")}
+    shifts = {name: psnr[name] - right for name in ("previous", "next")}
     best = max(shifts, key=lambda name: shifts[name].mean())
     shift = bootstrap(shifts[best], seed)[0]
-    any_time = max(_certain(played[name] - played["shuffled"]) for name in ("right", *shifts))
-    ahead = bootstrap(_psnr(probe.plays["right"][:, 0]) - _psnr(probe.first_to_prompt), seed)[0]
-    horizon = probe.prompt.shape[1]
+    any_time = max(_significant(psnr[name] - psnr["shuffled"]) for name in ("right", *shifts))
+    first = bootstrap(_psnr(results.rollouts["right"][:, 0]) - _psnr(results.first_to_prompt), seed)[0]
+    horizon = results.prompt.shape[1]
+    response = _response(results)
     return [
         at_most(
             "time_shift",
-            _certain(shifts[best]),
+            _significant(shifts[best]),
             SHIFT_GAIN,
-            f"with the action of the {best} frame in place of its own, roll-outs gain {_db(shift)}",
+            f"gain of roll-outs with the action of the {best} frame instead of the right one: {_db(shift)}",
         ),
         at_least(
             "gain_at_any_time",
             any_time,
-            ANY_GAIN if _response(probe) >= STRONG_RESPONSE else 0.0,  # what hardly acts cannot act wrongly
-            "the clip's own actions, in time or shifted, are "
-            + (f"{any_time:.2f} dB better" if any_time else "no better beyond chance")
-            + " than another clip's",
+            NO_GAIN if response is not None and response >= STRONG_RESPONSE else 0.0,  # a weak effect cannot be wrong
+            "gain of the clip's own actions, in time or shifted, over another clip's: "
+            + (f"{any_time:.2f} dB" if any_time else "none beyond chance"),
         ),
         at_least(
             "gain_over_shuffled",
             over["shuffled"].mean,
-            CONTROL_GAIN,
-            f"over {horizon} frames the clip's own actions come {_db(over['shuffled'])} closer to the truth than another "
-            f"clip's ({right.mean():.1f} dB; repeating the prompt has {_psnr(probe.prompt).mean():.1f} dB)",
+            CLEAR_GAIN,
+            f"gain over {horizon} frames of the clip's own over another clip's actions: {_db(over['shuffled'])} "
+            f"(to {right.mean():.1f} dB; repeating the prompt reaches {_psnr(results.prompt).mean():.1f} dB)",
         ),
         at_least(
             "gain_over_random",
             over["random"].mean,
-            CONTROL_GAIN,
-            f"over {horizon} frames the clip's own actions come {_db(over['random'])} closer to the truth than random ones",
+            CLEAR_GAIN,
+            f"gain over {horizon} frames of the clip's own over random actions: {_db(over['random'])}",
         ),
         at_least(
-            "moves_ahead",
-            ahead.mean,
+            "predicts_motion",
+            first.mean,
             0.0,
-            f"the first frame that is made lies {_db(ahead)} closer to the true next frame than to the one before it: "
-            "below 0 dB the world rather repeats its picture",
+            f"the first generated frame is {_db(first)} closer to the next real frame than to the prompt; below 0 dB "
+            "the world rather repeats the prompt",
         ),
     ]
 
 
-def effect_checks(effects: Effects) -> list[Check]:
-    """Whether a code does the same in every picture."""
-    net = effects.flows.mean(axis=(2, 3))  # the same wherever in the picture a figure stands, as motion by place is not
+def effect_checks(effects: ActionEffects) -> list[Check]:
+    """Check whether a code has the same effect from every prompt."""
+    net = effects.flows.mean(axis=(2, 3))  # independent of the position in the frame
     value = max(effects.consistency, explained_by_code(net - net.mean(axis=0)))
     return [
         at_least(
             "effect_consistency",
             value,
             CONSISTENCY,
-            f"which action is held explains {value:.0%} of what moves otherwise than with the other actions, "
-            f"from {effects.frames.shape[1]} pictures: 100 % where each does the same everywhere",
+            f"share of the differences in motion between actions that the action explains: {value:.0%}, from "
+            f"{effects.frames.shape[1]} prompts; 100 % if each has the same effect everywhere",
         )
     ]
 
 
 def drift_checks(summary: dict[str, Any]) -> list[Check]:
-    """Whether a long game stays what it was, from what `Drift.summary` gives."""
+    """Check whether long roll-outs stay stable, from `Drift.summary`."""
     flags, late = summary["flags"], summary["late"]
-    said = f"goes wrong: it {', it '.join(_FLAGS.get(flag, flag) for flag in flags)}" if flags else "holds"
+    faults = ", ".join(flags) or "no fault"
     return [
         at_most(
             "drift_flags",
             len(flags),
             0,
-            f"a game of {summary['frames']} frames {said} (at its end: sharpness {late['sharpness']:.2f} of the start's, "
-            f"colours {late['colour']:.0f} grey levels off, {late['change']:.1%} of pixels change from frame to frame, "
-            f"{late['repetition']:.0%} of games repeat themselves)",
+            f"faults of roll-outs of {summary['frames']} frames: {faults} (at the end: sharpness {late['sharpness']:.2f} "
+            f"of the start, color distance {late['color']:.0f} grey levels, {late['change']:.1%} of the pixels change "
+            f"per frame, {late['repetition']:.0%} of the roll-outs repeat)",
         )
     ]
 
 
-_FLAGS = {
-    "freezes": "freezes",
-    "melts": "melts into a blur",
-    "noise": "breaks up into noise",
-    "discolours": "loses its colours",
-    "repeats": "repeats itself",
-}
-
-
-def _certain(gains: Float[np.ndarray, " clips"]) -> float:
-    """The mean, if it lies three standard errors above 0, else 0."""
+def _significant(gains: Float[np.ndarray, " clips"]) -> float:
+    """Return the mean if it is at least three standard errors above 0, else 0."""
     mean = gains.mean()
     return float(mean) if mean > 3 * gains.std() / len(gains) ** 0.5 else 0.0
+
+
+def _ratio(value: float, reference: float) -> float | None:
+    """Return a ratio, None if the reference is 0."""
+    return float(value / reference) if reference > 0 else None
+
+
+def _relative(ratio: float | None) -> str:
+    """Format a change relative to the real change of the clips: as a percentage, or as a factor above 1."""
+    if ratio is None:
+        return "n/a (the real clips do not change)"
+    return f"{ratio:.0%} of the real change" if ratio <= 1 else f"{ratio:.3g} times the real change"
 
 
 def _db(interval: Interval) -> str:

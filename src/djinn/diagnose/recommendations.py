@@ -1,4 +1,4 @@
-"""What to change in a world that `djinn diagnose` finds fault with."""
+"""Changes to try on a world in which `djinn diagnose` finds a fault."""
 
 from __future__ import annotations
 
@@ -6,130 +6,134 @@ import numpy as np
 
 from djinn.models.world import World
 
-SAME_BOOK = 0.01
-"""Share of a code's length by which the two copies of the action codebook may differ: fp16 leaves less."""
+SAME_CODEBOOK = 0.01
+"""Largest difference between the two copies of the action codebook, as a share of the norm of a code."""
 
+LONGER = "train longer: a new run with a higher --minutes or --steps"
 _ALWAYS = True
 
 
-def remedies_for(verdict: str, failed: set[str], world: World) -> list[str]:
-    """What to change, most promising first; options are those of `djinn train`.
+def recommendations_for(fault: str, failed: set[str], world: World) -> list[str]:
+    """Return the changes to try, most promising first. Options are those of `djinn train`.
 
     Args:
-        verdict: as `djinn.diagnose.verdict.verdict_of` gives it.
-        failed: checks that did not pass.
-        world: the world, whose sizes decide what is worth trying.
+        fault: a key of `djinn.diagnose.verdict.FAULTS`, or another verdict, for which there are none.
+        failed: names of the checks that did not pass.
+        world: the world, whose sizes determine what applies.
     """
-    return [text for applies, text in _table(failed, world).get(verdict, []) if applies]
+    return [text for applies, text in _candidates(failed, world).get(fault, []) if applies]
 
 
-def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
-    """For each verdict what can be done, and whether it applies."""
+def _candidates(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
+    """Return for each fault the possible changes, and whether each applies."""
     sizes, actions, dynamics = world.config.tokenizer, world.config.latent_action, world.config.dynamics
-    many_codes, grid = sizes.quantizer.codes >= 1024, sizes.quantizer.kind == "fsq"
+    many_codes, fsq = sizes.quantizer.codes >= 1024, sizes.quantizer.kind == "fsq"
     fewer_actions = (
         world.num_actions > 2,
-        "fewer latent actions: "
+        "use fewer latent actions: "
         + (
             "fewer --world.latent-action.quantizer.levels, with codes their product and dim their number"
             if actions.quantizer.kind == "fsq"
             else f"--world.latent-action.quantizer.codes {max(2, world.num_actions // 2)}"
         ),
     )
-    restarts = actions.quantizer.kind == "ema"
-    longer = "train longer: a new run with a higher --minutes or --steps"
-    moving = "check that things move in the videos from one frame to the next: import them with a lower --fps"
-    motion = (not actions.frame_diff_input, "show the encoder what moved: --world.latent-action.frame-diff-input")
-    prepend = (dynamics.action == "add", "the other way of conditioning: --world.dynamics.action prepend")
-    anew = (_ALWAYS, "after that train the dynamics stage in a new run")
+    motion_in_videos = "check that consecutive frames of the videos differ: import them with a lower --fps"
+    frame_difference = (
+        not actions.frame_diff_input,
+        "give the encoder the frame differences: --world.latent-action.frame-diff-input",
+    )
+    prepend = (dynamics.action == "add", "condition on the action as a token: --world.dynamics.action prepend")
+    retrain = (_ALWAYS, "then train the dynamics stage in a new run")
     return {
         "tokenizer too coarse": [
             (
-                "tokenizer_perplexity" in failed and not grid,
-                "wake the tokenizer's dead codes: a new run with --world.tokenizer.quantizer.kind ema and "
+                "tokenizer_perplexity" in failed and not fsq,
+                "restart the tokenizer's dead codes: a new run with --world.tokenizer.quantizer.kind ema and "
                 "--world.tokenizer.quantizer.dead-code-threshold 0.3, or a lower --tokenizer.lr",
             ),
-            ("tokenizer_perplexity" in failed and grid, "a lower --tokenizer.lr"),
+            ("tokenizer_perplexity" in failed and fsq, "use a lower --tokenizer.lr"),
             (
                 not many_codes,
-                "more codes: --world.tokenizer.quantizer."
-                + ("levels 8 5 5 5, with codes 1000 and dim 4" if grid else "codes 1024"),
+                "use more codes: --world.tokenizer.quantizer."
+                + ("levels 8 5 5 5, with codes 1000 and dim 4" if fsq else "codes 1024"),
             ),
             (
                 many_codes and sizes.patch > 2,
-                f"more tokens for a frame: --world.tokenizer.patch {max(2, sizes.patch // 2)}",
+                f"use more tokens per frame: --world.tokenizer.patch {max(2, sizes.patch // 2)}",
             ),
             (_ALWAYS, "train the tokenizer longer: a higher --tokenizer-share or --tokenizer.minutes"),
-            anew,
+            retrain,
         ],
         "codes collapsed": [
             (
-                restarts,
-                "a new run with a higher --world.latent-action.quantizer.dead-code-threshold (for instance 0.3) or a lower "
-                "--world.latent-action.quantizer.commitment (for instance 0.01)",
+                actions.quantizer.kind == "ema",
+                "start a new run with a higher --world.latent-action.quantizer.dead-code-threshold (for example 0.3) or "
+                "a lower --world.latent-action.quantizer.commitment (for example 0.01)",
             ),
             (
                 actions.quantizer.kind == "gradient",
-                "a codebook whose dead codes start again: a new run with --world.latent-action.quantizer.kind ema",
+                "use a codebook that restarts dead codes: a new run with --world.latent-action.quantizer.kind ema",
             ),
             (
                 actions.quantizer.kind != "fsq" and not actions.quantizer.standardize,
-                "let small differences choose between the codes: --world.latent-action.quantizer.standardize",
+                "normalize the vectors before quantization, so that small differences select the code: "
+                "--world.latent-action.quantizer.standardize",
             ),
-            (_ALWAYS, "a lower --dynamics.lr"),
+            (_ALWAYS, "use a lower --dynamics.lr"),
             fewer_actions,
-            (_ALWAYS, moving),
+            (_ALWAYS, motion_in_videos),
         ],
-        "actions describe pictures, not motion": [
-            motion,
-            (not actions.residual, "let the decoder predict the change alone: --world.latent-action.residual"),
+        "actions encode the scene, not motion": [
+            frame_difference,
+            (not actions.residual, "let the decoder predict only the change: --world.latent-action.residual"),
             (
                 actions.residual and actions.input == "pixels" and not actions.warp,
-                "let the decoder move the last frame's pixels: --world.latent-action.warp",
+                "let the decoder warp the previous frame: --world.latent-action.warp",
             ),
             (
                 _ALWAYS,
-                "cut menus, scene changes and other games out of the videos: a code that names the scene explains those",
+                "remove menus, scene changes and other games from the videos: codes that identify the scene explain them",
             ),
             fewer_actions,
         ],
         "actions ignored": [
             ("dynamics_response" in failed and prepend[0], prepend[1]),
-            ("decoder_response" in failed and motion[0], motion[1]),
-            (_ALWAYS, longer),
-            (_ALWAYS, moving),
+            ("decoder_response" in failed and frame_difference[0], frame_difference[1]),
+            (_ALWAYS, LONGER),
+            (_ALWAYS, motion_in_videos),
             (
                 _ALWAYS,
-                "where the training code is your own: check that each clip gets its own actions; a model that is given those "
-                "of other clips learns to ignore them",
+                "if the training code is your own: check that each clip is paired with its own actions; a model trained "
+                "with those of other clips learns to ignore them",
             ),
         ],
         "actions shifted in time": [
             (
                 _ALWAYS,
-                "action i must be the one that moves frame i to frame i+1, and frame t is predicted with action t-1: where "
-                "actions are padded to the number of frames, pad them at the front",
+                "action i must lead from frame i to frame i+1, and frame t is predicted with action t-1: if actions are "
+                "padded to the number of frames, pad them at the front",
             ),
-            anew,
+            retrain,
         ],
         "actions mismatched": [
             (
-                _stale(world),
-                "the world's action codes are not those of its latent action model: call World.sync_actions and save it again",
+                _is_stale(world),
+                "the action codes of the world differ from those of its latent action model: call World.sync_actions and "
+                "save the world",
             ),
-            (_ALWAYS, "use model.safetensors and latent_action.safetensors of one and the same run"),
+            (_ALWAYS, "use model.safetensors and latent_action.safetensors of the same run"),
             (
                 _ALWAYS,
-                "where the code is your own: check that each clip is trained and measured with its own actions; a batch that "
-                "is shuffled after its actions were inferred mixes them up",
+                "if the code is your own: check that each clip is trained and measured with its own actions; shuffling a "
+                "batch after inferring its actions mixes them up",
             ),
             (_ALWAYS, "train the dynamics stage in a new run"),
         ],
         "weak control": [
-            (_ALWAYS, longer),
+            (_ALWAYS, LONGER),
             (
                 _ALWAYS,
-                "more video of this one game, in which much happens: more levels or more time, and for a recorded game "
+                "use more video of this game with more activity: more levels or more time, and for a recorded game "
                 "another --policy",
             ),
             ("codes_in_use" in failed and fewer_actions[0], fewer_actions[1]),
@@ -138,11 +142,11 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
         "drift": [
             (
                 dynamics.masking != "clean_past",
-                "train on the past that play has: --world.dynamics.masking clean_past",
+                "train with the same unmasked past as in play: --world.dynamics.masking clean_past",
             ),
             (
-                dynamics.masking != "paper",  # which corrupts nothing
-                "make the past in training as imperfect as in play: --world.dynamics.token_noise "
+                dynamics.masking != "paper",  # which adds no token noise
+                "make the past in training as imperfect as in play: --world.dynamics.token-noise "
                 f"{min(0.5, max(0.2, 2 * dynamics.token_noise)):g}",
             ),
             (
@@ -150,18 +154,18 @@ def _table(failed: set[str], world: World) -> dict[str, list[tuple[bool, str]]]:
                 "play with more or fewer MaskGIT steps and another temperature: sliders in the page, --steps and "
                 "--temperature of djinn sample and djinn eval",
             ),
-            (_ALWAYS, longer),
-            (_ALWAYS, f"a longer memory: --world.context_frames {2 * world.config.context_frames}"),
+            (_ALWAYS, LONGER),
+            (_ALWAYS, f"use a longer context: --world.context-frames {2 * world.config.context_frames}"),
         ],
     }
 
 
-def _stale(world: World) -> bool:
-    """Whether the codes that the dynamics receives are not those that the latent action model chooses."""
+def _is_stale(world: World) -> bool:
+    """Return whether the codes of the dynamics differ from those of the latent action model."""
     if world.latent_action is None:
         return False
     given, chosen = (
         x.detach().float().cpu().numpy() for x in (world.action_vectors, world.latent_action.quantizer.codes())
     )
-    apart = np.linalg.norm(given - chosen, axis=-1)
-    return bool((apart > SAME_BOOK * np.linalg.norm(chosen, axis=-1).mean()).any())
+    distances = np.linalg.norm(given - chosen, axis=-1)
+    return bool((distances > SAME_CODEBOOK * np.linalg.norm(chosen, axis=-1).mean()).any())

@@ -1,4 +1,4 @@
-"""What each latent action does to the picture, and whether it does the same from many prompts (paper, Figures 13 and 17)."""
+"""Effect of each latent action on the frames, and its consistency across prompts (paper, Fig. 13 and 17)."""
 
 from __future__ import annotations
 
@@ -12,55 +12,58 @@ from tqdm import tqdm
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
-from djinn.evaluate.clips import measuring
+from djinn.evaluate.inference import evaluation_mode
 from djinn.evaluate.motion import block_flow, global_shift, grey
+from djinn.evaluate.text import action_label, align
 from djinn.generate.session import Session
 from djinn.models.world import World
 
-NEAR = 1.0
-"""Shifts that differ by no more than this many pixels a frame agree."""
-AT_ONCE = 32
-"""Prompts played side by side."""
+AGREEMENT_RADIUS = 1.0
+"""Shifts that differ by at most this many pixels per frame agree."""
+BATCH = 32
+"""Prompts played in one batch."""
 
-Vectors = Float[np.ndarray, "codes p 2"]
-Fields = Float[np.ndarray, "codes p rows columns 2"]
+Shifts = Float[np.ndarray, "codes p 2"]
+Flows = Float[np.ndarray, "codes p rows columns 2"]
 
 
 @dataclass(frozen=True)
-class CodeEffect:
-    """What one latent action does. Motion is of the picture's content, in pixels a frame; +x is right and +y is down."""
+class ActionEffect:
+    """Effect of one latent action. Motion is that of the image content in pixels per frame, +x right, +y down."""
 
     code: int
     shift: list[float]
-    """`[dx, dy]` of the whole picture: the median over prompts."""
+    """`[dx, dy]` of the whole frame, median over prompts."""
     shift_agreement: float
-    """Share of prompts whose shift is within `NEAR` of that."""
+    """Share of the prompts whose shift is within `AGREEMENT_RADIUS` of the median, in [0, 1]."""
     relative_shift: list[float]
-    """Median over prompts of the shift less the median shift of all codes on the same prompt."""
+    """Median over prompts of the shift minus the median shift of all codes on the same prompt."""
     flow_agreement: float
-    """Mean cosine, from -1 to 1, of a prompt's block flow with the mean flow of all other prompts."""
+    """Mean cosine in [-1, 1] between the block flow on a prompt and the mean flow on all other prompts."""
     relative_flow_agreement: float
-    """The same of the flow less the mean flow of all codes on the same prompt."""
+    """The same for the flow minus the mean flow of all codes on the same prompt."""
     change: float
-    """Mean absolute difference, in grey levels, from the most common outcome of all codes on the same prompt."""
+    """Mean absolute difference in grey levels from the most common outcome of all codes on the same prompt."""
 
 
 @dataclass(frozen=True)
-class Effects:
-    """All codes, played from the same prompts with the same draws."""
+class ActionEffects:
+    """Effects of all codes, played from the same prompts with the same seed."""
 
     frames: UInt8[np.ndarray, "codes p t h w 3"]
-    """What was made; the prompt first."""
-    codes: list[CodeEffect]
-    shifts: Vectors
-    """Shift of the whole picture by code and prompt, the median over frames."""
-    flows: Fields
-    """Block flow by code and prompt, the mean over frames."""
+    """The prompt, then the generated frames."""
+    codes: list[ActionEffect]
+    shifts: Shifts
+    """Shift of the whole frame by code and prompt, median over frames."""
+    flows: Flows
+    """Block flow by code and prompt, mean over frames."""
     consistency: float
-    """Share of the motion apart from what all codes do on a prompt that the code alone explains, from 0 to 1."""
+    """Share in [0, 1] of the motion, relative to that of all codes on a prompt, that the code alone explains."""
+    differences: Float[np.ndarray, "codes codes"]
+    """Mean absolute difference in grey levels between the frames of two codes on the same prompt."""
 
     def summary(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: `consistency`, `prompts`, `frames` and, for each of `codes`, its `CodeEffect`."""
+        """Return plain values, ready for JSON: `consistency`, `prompts`, `frames` and one entry per code."""
         return {
             "consistency": self.consistency,
             "prompts": self.frames.shape[1],
@@ -68,8 +71,25 @@ class Effects:
             "codes": [asdict(effect) for effect in self.codes],
         }
 
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """Return the effects as text for the terminal.
 
-def measure_effects(
+        Args:
+            names: names of the latent actions.
+        """
+        rows = [["action", "dx", "dy", "prompts that agree", "flow agreement", "change (grey levels)"]]
+        for effect in self.codes:
+            shift = [f"{pixels:+.1f}" for pixels in effect.shift]
+            agreement = [f"{100 * effect.shift_agreement:.0f} %", f"{effect.flow_agreement:.2f}"]
+            rows.append([action_label(effect.code, names), *shift, *agreement, f"{effect.change:.1f}"])
+        return [
+            f"effect of each action, held for {self.frames.shape[2] - 1} frames from {self.frames.shape[1]} prompts: "
+            f"shift of the frame in pixels per frame; consistency {self.consistency:.2f} (0 to 1)",
+            *align(rows),
+        ]
+
+
+def measure_action_effects(
     world: World,
     prompts: UInt8[np.ndarray, "p 1 h w 3"],
     *,
@@ -77,26 +97,28 @@ def measure_effects(
     sampler: SamplerConfig | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> Effects:
-    """Holds each latent action for some frames from each prompt, and measures what moves.
+) -> ActionEffects:
+    """Hold each latent action from each prompt and measure the motion.
 
     Args:
         world: the world.
-        prompts: first frames; at least two.
-        frames: how long to hold an action.
-        sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the draws, the same for each code.
-        progress: show a progress bar.
+        prompts: first frames, at least two.
+        frames: number of frames for which an action is held.
+        sampler: sampler settings, by default those of the world.
+        seed: seed of the sampling, the same for each code.
+        progress: show progress bars.
 
     Raises:
-        UserError: there are fewer than two prompts, no frames are asked for, or the prompts do not have the world's size.
+        UserError: there are fewer than two prompts or no frames, or the prompts do not have the size of the world.
     """
     if len(prompts) < 2 or frames < 1:
-        raise UserError(f"effects need 2 prompts and 1 frame or more, got {len(prompts)} and {frames}: ask for more")
-    made = hold_actions(
+        raise UserError(
+            f"action effects need at least 2 prompts and 1 frame, got {len(prompts)} and {frames}: use more"
+        )
+    generated = hold_actions(
         world, prompts, range(world.num_actions), frames=frames, sampler=sampler, seed=seed, progress=progress
     )
-    return effects_of(made, progress=progress)
+    return effects_from_frames(generated, progress=progress)
 
 
 def hold_actions(
@@ -109,84 +131,84 @@ def hold_actions(
     seed: int = 0,
     progress: bool = True,
 ) -> UInt8[np.ndarray, "codes p t h w 3"]:
-    """Holds latent actions for some frames from each prompt.
+    """Hold latent actions for some frames from each prompt.
 
     Args:
         world: the world.
         prompts: first frames.
         codes: the actions.
-        frames: how long to hold an action.
-        sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the draws, the same for each code.
+        frames: number of frames for which an action is held.
+        sampler: sampler settings, by default those of the world.
+        seed: seed of the sampling, the same for each code.
         progress: show a progress bar.
 
     Returns:
-        What was made; the prompt first.
+        The prompt, then the generated frames.
     """
-    made = np.empty((len(codes), len(prompts), frames + 1, *prompts.shape[2:]), np.uint8)
-    made[:, :, 0] = prompts[:, 0]
+    generated = np.empty((len(codes), len(prompts), frames + 1, *prompts.shape[2:]), np.uint8)
+    generated[:, :, 0] = prompts[:, 0]
     total = len(codes) * len(prompts) * frames
-    with measuring(world), tqdm(total=total, desc="trying actions", unit=" frames", disable=not progress) as bar:
-        for start in range(0, len(prompts), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
+    with evaluation_mode(world), tqdm(total=total, desc="holding actions", unit=" frames", disable=not progress) as bar:
+        for start in range(0, len(prompts), BATCH):
+            part = slice(start, start + BATCH)
             session = Session(world, prompts[part], sampler=sampler, seed=seed + start, undo_depth=0)
-            for place, code in enumerate(codes):
+            for i, code in enumerate(codes):
                 session.reset()
                 for t in range(1, frames + 1):
-                    made[place, part, t] = session.step(code)
+                    generated[i, part, t] = session.step(code)
                     bar.update(len(prompts[part]))
-    return made
+    return generated
 
 
-def effects_of(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool = False) -> Effects:
-    """Measures frames that all codes made from the same prompts.
+def effects_from_frames(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progress: bool = False) -> ActionEffects:
+    """Measure the effects of actions on frames that were generated before.
 
     Args:
-        frames: what each code made of each of at least two prompts; the prompt first.
+        frames: frames of each code from the same prompts, at least two; the prompt comes first.
         progress: show a progress bar.
     """
     codes, prompts, length = frames.shape[:3]
-    moved = []
+    motion = []
     for code in tqdm(range(codes), desc="measuring motion", unit=" codes", disable=not progress):
-        pictures = grey(frames[code])
-        moved.append((median_shift(pictures), block_flow(*_pairs(pictures))))
-    shifts = np.stack([m[0] for m in moved])
-    flows = np.stack([m[1] for m in moved])
+        luminance = grey(frames[code])
+        motion.append((median_shift(luminance), block_flow(*_pairs(luminance))))
+    shifts = np.stack([shift for shift, _ in motion])
+    flows = np.stack([flow for _, flow in motion])
     flows = flows.reshape(codes, prompts, length - 1, *flows.shape[2:]).mean(axis=2, dtype=np.float64)
-    change = _change(frames)
-    own = flows - flows.mean(axis=0)
-    relative = shifts - np.median(shifts, axis=0)
+    change, differences = _differences(frames)
+    relative_flows = flows - flows.mean(axis=0)
+    relative_shifts = shifts - np.median(shifts, axis=0)
     effects = []
     for code in range(codes):
-        middle = np.median(shifts[code], axis=0)
-        near = np.hypot(*(shifts[code] - middle).T) <= NEAR
+        median = np.median(shifts[code], axis=0)
+        agrees = np.hypot(*(shifts[code] - median).T) <= AGREEMENT_RADIUS
         effects.append(
-            CodeEffect(
+            ActionEffect(
                 code=code,
-                shift=middle.tolist(),
-                shift_agreement=float(near.mean()),
-                relative_shift=np.median(relative[code], axis=0).tolist(),
+                shift=median.tolist(),
+                shift_agreement=float(agrees.mean()),
+                relative_shift=np.median(relative_shifts[code], axis=0).tolist(),
                 flow_agreement=_agreement(flows[code]),
-                relative_flow_agreement=_agreement(own[code]),
+                relative_flow_agreement=_agreement(relative_flows[code]),
                 change=float(change[code]),
             )
         )
-    return Effects(frames, effects, shifts, flows, explained_by_code(own))
+    return ActionEffects(frames, effects, shifts, flows, explained_by_code(relative_flows), differences)
 
 
-def median_shift(pictures: Float[np.ndarray, "p t h w"]) -> Float[np.ndarray, "p 2"]:
-    """Shift of the whole picture of each film of grey pictures, in pixels a frame: the median over its frames."""
-    prompts, length = pictures.shape[:2]
-    return np.median(global_shift(*_pairs(pictures)).reshape(prompts, length - 1, 2), axis=1)
+def median_shift(videos: Float[np.ndarray, "p t h w"]) -> Float[np.ndarray, "p 2"]:
+    """Return the shift of the whole frame in grey videos, in pixels per frame, median over frames."""
+    prompts, length = videos.shape[:2]
+    return np.median(global_shift(*_pairs(videos)).reshape(prompts, length - 1, 2), axis=1)
 
 
-def _pairs(pictures: Float[np.ndarray, "p t h w"]) -> tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]:
-    """Pictures, and those that follow them."""
-    return pictures[:, :-1].reshape(-1, *pictures.shape[2:]), pictures[:, 1:].reshape(-1, *pictures.shape[2:])
+def _pairs(videos: Float[np.ndarray, "p t h w"]) -> tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]:
+    """Return all frames but the last and their successors."""
+    return videos[:, :-1].reshape(-1, *videos.shape[2:]), videos[:, 1:].reshape(-1, *videos.shape[2:])
 
 
 def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
-    """Mean cosine of each prompt's field with the mean of the others; two that are both still agree."""
+    """Return the mean cosine between each field and the mean of the others. Two zero fields agree."""
     flat = fields.reshape(len(fields), -1)
     others = (flat.sum(axis=0) - flat) / (len(flat) - 1)
     norms, other_norms = np.linalg.norm(flat, axis=1), np.linalg.norm(others, axis=1)
@@ -195,26 +217,29 @@ def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
     return float(np.where(moves & others_move, cosine, moves == others_move).mean())
 
 
-def explained_by_code(own: Float[np.ndarray, "codes p *s"]) -> float:
-    """Share of the variance between codes on the same prompt that the code explains, less what chance would explain.
+def explained_by_code(motion: Float[np.ndarray, "codes p *s"]) -> float:
+    """Return the share in [0, 1] of the variance between codes that the code explains, corrected for chance.
 
     Args:
-        own: motion by code and prompt, less the mean of all codes on the same prompt.
+        motion: motion by code and prompt, minus the mean of all codes on the same prompt.
     """
-    prompts = own.shape[1]
-    total = np.square(own).sum()
+    prompts = motion.shape[1]
+    total = np.square(motion).sum()
     if total < 1e-9:
         return 0.0
-    explained = prompts * np.square(own.mean(axis=1)).sum() / total
+    explained = prompts * np.square(motion.mean(axis=1)).sum() / total
     return float(max(0.0, (explained - 1 / prompts) / (1 - 1 / prompts)))
 
 
-def _change(frames: UInt8[np.ndarray, "codes p t h w 3"]) -> Float[np.ndarray, " codes"]:
-    """Mean difference of each code's frames from those of the code that is nearest to all others on a prompt."""
+def _differences(
+    frames: UInt8[np.ndarray, "codes p t h w 3"],
+) -> tuple[Float[np.ndarray, " codes"], Float[np.ndarray, "codes codes"]]:
+    """Return the mean difference of each code from the medoid of all codes, and between every two codes."""
     codes, prompts = frames.shape[:2]
-    change = np.empty((codes, prompts))
+    from_medoid, pairwise = np.empty((codes, prompts)), np.zeros((codes, codes))
     for p in range(prompts):
-        made = frames[:, p, 1:].reshape(codes, -1).astype(np.int16)
-        apart = np.stack([np.abs(made - one).mean(axis=1) for one in made])
-        change[:, p] = apart[apart.sum(axis=1).argmin()]
-    return change.mean(axis=1)
+        generated = frames[:, p, 1:].reshape(codes, -1).astype(np.int16)
+        distances = np.stack([np.abs(generated - one).mean(axis=1) for one in generated])
+        from_medoid[:, p] = distances[distances.sum(axis=1).argmin()]
+        pairwise += distances / prompts
+    return from_medoid.mean(axis=1), pairwise

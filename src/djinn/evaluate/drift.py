@@ -1,12 +1,13 @@
-"""What becomes of a world in a long game: does it freeze, melt, break up into noise, lose its colours or go in circles?
+"""Drift of long roll-outs: freezing, blur, noise, wrong colors, repetition.
 
-Games are played with random actions, each held for a few frames as a player holds a key, and every frame is measured on
-its own. Few real videos are as long as the game, so frames are compared with the game's own beginning and with real frames of
-all kinds of scenes.
+The roll-outs use random actions, each held for a few frames as a player holds a key. Few real videos
+are as long, so frames are compared with the beginning of the roll-out and with real frames of all
+kinds of scenes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,116 +18,120 @@ from tqdm import tqdm
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
-from djinn.evaluate.clips import measuring
+from djinn.evaluate.inference import evaluation_mode
+from djinn.evaluate.settings import MIN_DRIFT_FRAMES
 from djinn.generate.session import Session
 from djinn.models.world import World
 
 HOLD = 6
-"""Frames for which an action is held on average."""
-CHANGED_FROM = 8
-"""A pixel counts as changed from this difference in grey levels on, in any channel: less is a tremble of the decoder."""
+"""Mean number of frames for which an action is held."""
+CHANGE_THRESHOLD = 8
+"""Difference in grey levels, in any channel, from which a pixel has changed. Less is decoder noise."""
 SAME_WITHIN = 0.25
-"""Two frames are the same picture where they differ by less than this share of the game's mean step between frames."""
-STRETCH = 12
-"""Frames in a row that must come again, in motion, to count as repeated. With random actions held for `HOLD` frames a
-stretch of twice that length hardly comes again by chance."""
-FEWEST = 2 * STRETCH
-LATE = 0.25
-"""Flags judge the mean over the last quarter of the game."""
+"""Two frames are the same if they differ by less than this share of the mean step between frames."""
+STRETCH = MIN_DRIFT_FRAMES // 2
+"""Frames in a row that must recur, in motion, to count as repeated.
 
-# limits of the flags; `Drift.flags` tells why
+With random actions held for `HOLD` frames, a stretch of twice that length rarely recurs by chance.
+"""
+LATE_SHARE = 0.25
+"""Flags are derived from means over this last part of the roll-out."""
+
+# thresholds of the flags, see `Drift.flags`
 STILL = 0.001
 STILL_RELATIVE = 0.2
 BLURRED = 0.6
 NOISY = 2.0
-COLOUR_LEAST = 10.0
-COLOUR_RELATIVE = 1.5
+MIN_COLOR_DISTANCE = 10.0
+COLOR_RELATIVE = 1.5
 
-ENOUGH_REAL = 64
-"""Real frames that it takes to judge colours."""
-REAL = 256
-"""Real frames that a caller with a data set should give."""
+MIN_REAL_FRAMES = 64
+"""Real frames needed to judge colors."""
+REAL_FRAMES = 256
+"""Recommended number of real frames."""
 REPEATED = 0.5
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Long games and how their frames change as time goes on; curves are means over the games."""
+    """Long roll-outs and how their frames change over time. Curves are means over the roll-outs."""
 
     frames: UInt8[np.ndarray, "clips t h w 3"]
-    """Made frames, without the prompts."""
+    """Generated frames, without the prompts."""
     sharpness: Float[np.ndarray, " t"]
-    """Contrast between neighbouring pixels against that of the prompts as the tokenizer draws them; 1 is as sharp as these."""
-    colour: Float[np.ndarray, " t"]
-    """Distance in grey levels between the colours of all games' frames and those of real ones (1-Wasserstein distance of
-    the histograms of pixel values, mean of the channels)."""
-    colour_spread: float
-    """The same distance between one real frame and all of them, on average: what one scene differs from the others."""
+    """Contrast between neighbouring pixels relative to that of the reconstructed prompts, 1 if equal."""
+    color: Float[np.ndarray, " t"]
+    """Distance in grey levels between the colors of the roll-outs and those of real frames.
+
+    It is the 1-Wasserstein distance of the histograms of pixel values, mean over channels.
+    """
+    color_spread: float
+    """The same distance between one real frame and all of them, mean over frames."""
     real_frames: int
-    """How many real frames that was measured with."""
+    """Number of real frames."""
     change: Float[np.ndarray, " t"]
-    """Share of pixels that differ from the frame before, 0 to 1."""
+    """Share of pixels that differ from the previous frame, in [0, 1]."""
     repetition: Float[np.ndarray, " t"]
-    """Share of games that play an earlier stretch of theirs again, 0 to 1."""
+    """Share of roll-outs that repeat an earlier stretch, in [0, 1]."""
 
     @property
     def flags(self) -> list[str]:
-        """What went wrong, judged on the mean over the last quarter of the game.
+        """Faults, derived from the mean over the last quarter.
 
-        - `freezes`: fewer than 0.1 % of the pixels change from frame to frame, or fewer than a fifth of what changes in
-          the first quarter. A dead picture changes nothing; a ball of 2x2 in 64x64 already changes 0.2 %.
-        - `melts`: sharpness below 0.6. Scenes differ in sharpness, but not by that much in the mean of several games (in
-          80 frames of real CoinRun it stays between 1.0 and 1.15).
-        - `noise`: sharpness above 2, as of a picture broken into blocks or speckle.
-        - `discolours`: all games together are 1.5 times as far from the colours of real frames as one real scene is
-          (`colour_spread`), and at least 10 grey levels. Eight real CoinRun videos come to 0.9 times at most. It takes 64
-          real frames from all kinds of scenes to tell, and with fewer it is left out: videos that all begin in one kind
-          of place leave its colours by themselves.
-        - `repeats`: at least half of the games play an earlier stretch again, whatever the actions. A game with very few
-          states does so by itself; of four real CoinRun videos a quarter at most.
+        - `freezes`: fewer than 0.1 % of the pixels change per frame, or less than a fifth of what
+          changes in the first quarter. A ball of 2x2 pixels in 64x64 changes 0.2 %.
+        - `blurs`: sharpness below 0.6. In 80 frames of real CoinRun videos the mean over several
+          videos stays between 1.0 and 1.15.
+        - `noise`: sharpness above 2, for example block artifacts.
+        - `discolors`: the colors are 1.5 times as far from those of real frames as one real scene is
+          (`color_spread`), and at least 10 grey levels. Eight real CoinRun videos reach 0.9 times at
+          most. It needs 64 real frames of all kinds of scenes and is left out with fewer, since
+          videos that all start in one kind of scene leave its colors without a fault.
+        - `repeats`: at least half of the roll-outs repeat an earlier stretch, whatever the actions.
+          This also holds for games with very few states; of four real CoinRun videos a quarter at most.
         """
         limits = self.limits
-        change, sharpness, colour, repetition = (
-            late(curve) for curve in (self.change, self.sharpness, self.colour, self.repetition)
+        change, sharpness, color, repetition = (
+            late_mean(curve) for curve in (self.change, self.sharpness, self.color, self.repetition)
         )
         found = {
             "freezes": change < limits["freezes"],
-            "melts": sharpness < limits["melts"],
+            "blurs": sharpness < limits["blurs"],
             "noise": sharpness > limits["noise"],
-            "discolours": colour > limits.get("discolours", np.inf),
+            "discolors": color > limits.get("discolors", np.inf),
             "repeats": repetition >= limits["repeats"],
         }
-        return [name for name, is_so in found.items() if is_so]
+        return [name for name, present in found.items() if present]
 
     @property
     def limits(self) -> dict[str, float]:
-        """Where each flag begins; without `discolours` where there are too few real frames to judge it."""
-        beginning = float(self.change[: _last_part(len(self.change))].mean())
-        limits = {
-            "freezes": max(STILL, STILL_RELATIVE * beginning),
-            "melts": BLURRED,
-            "noise": NOISY,
-            "repeats": REPEATED,
-        }
-        if self.real_frames >= ENOUGH_REAL:
-            limits["discolours"] = max(COLOUR_RELATIVE * self.colour_spread, COLOUR_LEAST)
+        """Threshold of each flag. `discolors` is missing with too few real frames."""
+        early = float(self.change[: _last_part(len(self.change))].mean())
+        limits = {"freezes": max(STILL, STILL_RELATIVE * early), "blurs": BLURRED, "noise": NOISY, "repeats": REPEATED}
+        if self.real_frames >= MIN_REAL_FRAMES:
+            limits["discolors"] = max(COLOR_RELATIVE * self.color_spread, MIN_COLOR_DISTANCE)
         return limits
 
     def summary(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: the curves, their means over the last quarter (`late`), flags, limits, protocol."""
-        curves = {name: getattr(self, name) for name in ("sharpness", "colour", "change", "repetition")}
+        """Return plain values, ready for JSON: curves, their means over the last quarter (`late`), flags, limits."""
+        curves = {name: getattr(self, name) for name in ("sharpness", "color", "change", "repetition")}
         clips, frames = self.frames.shape[:2]
         return {
             "flags": self.flags,
             "limits": self.limits,
-            "late": {name: late(curve) for name, curve in curves.items()},
+            "late": {name: late_mean(curve) for name, curve in curves.items()},
             **{name: [round(float(v), 5) for v in curve] for name, curve in curves.items()},
-            "colour_spread": self.colour_spread,
+            "color_spread": self.color_spread,
             "real_frames": self.real_frames,
-            "games": clips,
+            "rollouts": clips,
             "frames": frames,
             "hold": HOLD,
         }
+
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """Return the flags as text for the terminal. They do not depend on the names of actions."""
+        faults = ", ".join(self.flags) or "no fault"
+        return [f"drift over {len(self.frames)} roll-outs of {self.frames.shape[1]} frames: {faults}"]
 
 
 def measure_drift(
@@ -139,123 +144,123 @@ def measure_drift(
     real: UInt8[np.ndarray, "n h w 3"] | None = None,
     progress: bool = True,
 ) -> Drift:
-    """Plays long games with random held actions, all at once, and measures their frames.
+    """Generate long roll-outs with random held actions and measure their frames.
 
     Args:
         world: the world.
-        prompts: real frames to start from, one game for each; several frames a game need a latent action model.
-        frames: frames to make in each game.
-        sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the actions and the draws.
-        real: real frames from all kinds of scenes, about `REAL` of them, whose colours are the right ones; the prompts by
-            default.
+        prompts: real frames to start from, one row per roll-out. Several frames per row need a latent action model.
+        frames: frames to generate in each roll-out.
+        sampler: sampler settings, by default those of the world.
+        seed: seed of the actions and the sampling.
+        real: real frames of all kinds of scenes, about `REAL_FRAMES`, as the reference for colors. By default the
+            prompts.
         progress: show a progress bar.
 
     Raises:
-        UserError: there are no prompts, or too few frames to tell anything.
+        UserError: there are no prompts, or `frames` is less than `MIN_DRIFT_FRAMES`.
     """
-    if frames < FEWEST:
-        raise UserError(f"a long game to measure drift in needs at least {FEWEST} frames, got {frames}")
+    if frames < MIN_DRIFT_FRAMES:
+        raise UserError(f"drift needs roll-outs of at least {MIN_DRIFT_FRAMES} frames, got {frames}: use more")
     if len(prompts) == 0:
-        raise UserError("measuring drift needs at least one prompt")
+        raise UserError("drift needs at least one prompt, got none")
     actions = held_actions(world.num_actions, len(prompts), frames, seed)
-    made = np.empty((len(prompts), frames, *prompts.shape[2:]), np.uint8)
-    bar = tqdm(total=made.shape[0] * frames, desc="long games", unit=" frames", disable=not progress)
-    with measuring(world), bar:
+    generated = np.empty((len(prompts), frames, *prompts.shape[2:]), np.uint8)
+    bar = tqdm(total=generated.shape[0] * frames, desc="drift roll-outs", unit=" frames", disable=not progress)
+    with evaluation_mode(world), bar:
         session = Session(world, prompts, sampler=sampler, seed=seed, undo_depth=0)
         start = session.frame
         for t in range(frames):
-            made[:, t] = session.step(torch.from_numpy(actions[:, t]))
+            generated[:, t] = session.step(torch.from_numpy(actions[:, t]))
             bar.update(len(prompts))
-    return drift_of(made, start, prompts.reshape(-1, *prompts.shape[2:]) if real is None else real)
+    return drift_from_frames(generated, start, prompts.reshape(-1, *prompts.shape[2:]) if real is None else real)
 
 
-def held_actions(num_actions: int, games: int, frames: int, seed: int) -> Int[np.ndarray, "games frames"]:
-    """Uniform random actions, each held for a geometric number of frames with the mean `HOLD`."""
+def held_actions(num_actions: int, rollouts: int, frames: int, seed: int) -> Int[np.ndarray, "rollouts frames"]:
+    """Draw uniform random actions, each held for a geometric number of frames with mean `HOLD`."""
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(num_actions, size=(games, frames))
-    anew = rng.random((games, frames)) < 1 / HOLD
-    anew[:, 0] = True
-    since = np.maximum.accumulate(np.where(anew, np.arange(frames), 0), axis=1)
-    return np.take_along_axis(drawn, since, axis=1)
+    drawn = rng.integers(num_actions, size=(rollouts, frames))
+    switches = rng.random((rollouts, frames)) < 1 / HOLD
+    switches[:, 0] = True
+    last_switch = np.maximum.accumulate(np.where(switches, np.arange(frames), 0), axis=1)
+    return np.take_along_axis(drawn, last_switch, axis=1)
 
 
-def drift_of(
+def drift_from_frames(
     frames: UInt8[np.ndarray, "clips t h w 3"],
     start: UInt8[np.ndarray, "clips h w 3"],
     real: UInt8[np.ndarray, "n h w 3"],
 ) -> Drift:
-    """Measures frames that were made already.
+    """Measure the drift of frames that were generated before.
 
     Args:
-        frames: of long games.
-        start: the frame before each game's first, as the world draws it.
+        frames: frames of long roll-outs.
+        start: the reconstructed last prompt frame of each roll-out.
         real: real frames, as for `measure_drift`.
     """
     times = range(frames.shape[1])
     before = [start, *(frames[:, t] for t in times[:-1])]
-    sharp = sharpness(start).mean()
-    colours = _levels(real)
+    start_sharpness = sharpness(start).mean()
+    colors = _cumulative_histogram(real)
     return Drift(
         frames,
-        sharpness=np.array([sharpness(frames[:, t]).mean() for t in times]) / max(float(sharp), 1e-6),
-        colour=np.array([_colour_distance(_levels(frames[:, t]), colours) for t in times]),
-        colour_spread=float(np.mean([_colour_distance(_levels(frame), colours) for frame in real])),
+        sharpness=np.array([sharpness(frames[:, t]).mean() for t in times]) / max(float(start_sharpness), 1e-6),
+        color=np.array([_color_distance(_cumulative_histogram(frames[:, t]), colors) for t in times]),
+        color_spread=float(np.mean([_color_distance(_cumulative_histogram(frame), colors) for frame in real])),
         real_frames=len(real),
         change=np.array([changed_share(before[t], frames[:, t]).mean() for t in times]),
         repetition=repeated(frames).mean(axis=0),
     )
 
 
-def late(curve: Float[np.ndarray, " t"]) -> float:
-    """Mean over the last quarter."""
+def late_mean(curve: Float[np.ndarray, " t"]) -> float:
+    """Return the mean over the last quarter of a curve."""
     return float(curve[-_last_part(len(curve)) :].mean())
 
 
 def _last_part(frames: int) -> int:
-    return max(1, round(LATE * frames))
+    return max(1, round(LATE_SHARE * frames))
 
 
 def sharpness(frames: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
-    """Root mean square difference between neighbouring pixels, in grey levels; a blur lowers it, as it flattens edges."""
+    """Return the root mean square difference between neighbouring pixels, in grey levels."""
     grey = frames.mean(axis=-1, dtype=np.float32)
-    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
-    return np.sqrt(np.square(across).mean((1, 2)) + np.square(down).mean((1, 2)))
+    horizontal, vertical = np.diff(grey, axis=2), np.diff(grey, axis=1)
+    return np.sqrt(np.square(horizontal).mean((1, 2)) + np.square(vertical).mean((1, 2)))
 
 
 def changed_share(before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
-    """Share of each frame's pixels that differ by at least `CHANGED_FROM` grey levels."""
+    """Return the share of the pixels of each frame that differ by at least `CHANGE_THRESHOLD`, in [0, 1]."""
     difference = np.maximum(before, after) - np.minimum(before, after)
-    return (difference >= CHANGED_FROM).any(axis=-1).mean(axis=(1, 2))
+    return (difference >= CHANGE_THRESHOLD).any(axis=-1).mean(axis=(1, 2))
 
 
 def repeated(frames: UInt8[np.ndarray, "clips t h w 3"]) -> Bool[np.ndarray, "clips t"]:
-    """Whether each frame ends a stretch of `STRETCH` frames that was there before in the same game.
+    """Return whether each frame ends a stretch of `STRETCH` frames that occurred before in the roll-out.
 
-    Standing still is no repetition: over the stretch the picture must move at least half as fast as in the whole game.
+    Standing still is no repetition: the mean step over the stretch must be at least half of the mean
+    step of the roll-out.
     """
-    small = _shrunk(frames)
+    small = _downsample(frames)
     clips, count = small.shape[:2]
     steps = np.zeros((clips, count))
     steps[:, 1:] = np.abs(np.diff(small, axis=1)).mean(-1)
-    typical = steps[:, 1:].mean(axis=1, keepdims=True)
-    run = np.zeros(
-        (clips, count), np.int64
-    )  # for each earlier frame: how many up to it are the same as those up to now
+    mean_step = steps[:, 1:].mean(axis=1, keepdims=True)
+    # run[:, i]: number of frames up to frame i that equal those up to the current frame
+    run = np.zeros((clips, count), np.int64)
     found = np.zeros((clips, count), bool)
     for now in range(1, count):
         distance = np.abs(small[:, :now] - small[:, now, None]).mean(-1)
         longer = np.zeros_like(run)
         longer[:, 1:now] = run[:, : now - 1]
-        longer[:, :now] = np.where(distance < SAME_WITHIN * typical, longer[:, :now] + 1, 0)
+        longer[:, :now] = np.where(distance < SAME_WITHIN * mean_step, longer[:, :now] + 1, 0)
         run = longer
-        moving = steps[:, max(0, now - STRETCH + 1) : now + 1].mean(axis=1) > typical[:, 0] / 2
+        moving = steps[:, max(0, now - STRETCH + 1) : now + 1].mean(axis=1) > mean_step[:, 0] / 2
         found[:, now] = moving & (run >= STRETCH).any(axis=1)
     return found
 
 
-def _shrunk(frames: UInt8[np.ndarray, "clips t h w 3"], side: int = 32) -> Float[np.ndarray, "clips t values"]:
-    """Means of blocks, at most `side` a row or column, which is enough to tell two pictures apart."""
+def _downsample(frames: UInt8[np.ndarray, "clips t h w 3"], side: int = 32) -> Float[np.ndarray, "clips t values"]:
+    """Average over blocks, at most `side` per row and column, which suffices to compare frames."""
     height, width = frames.shape[2:4]
     rows, columns = (np.arange(0, n, -(-n // side)) for n in (height, width))
     small = np.empty((*frames.shape[:2], len(rows), len(columns), 3), np.float32)
@@ -267,11 +272,11 @@ def _shrunk(frames: UInt8[np.ndarray, "clips t h w 3"], side: int = 32) -> Float
     return small.reshape(*small.shape[:2], -1)
 
 
-def _levels(frames: UInt8[np.ndarray, "*s 3"]) -> Float[np.ndarray, "3 256"]:
-    """Share of pixels up to each grey level, in each channel."""
+def _cumulative_histogram(frames: UInt8[np.ndarray, "*s 3"]) -> Float[np.ndarray, "3 256"]:
+    """Return the share of pixels up to each grey level, per channel."""
     counts = np.stack([np.bincount(frames[..., c].ravel(), minlength=256) for c in range(3)])
     return counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
 
 
-def _colour_distance(a: Float[np.ndarray, "3 256"], b: Float[np.ndarray, "3 256"]) -> float:
+def _color_distance(a: Float[np.ndarray, "3 256"], b: Float[np.ndarray, "3 256"]) -> float:
     return float(np.abs(a - b).sum(axis=1).mean())

@@ -1,7 +1,8 @@
-"""How far the actions of a real video carry: long roll-outs held against the video itself."""
+"""Long roll-outs compared with the real video: PSNR and SSIM by the number of generated frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,39 +14,41 @@ from tqdm import tqdm
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.clips import FrameMetrics, Sample, infer_actions, measuring, spread_over_sources
-from djinn.evaluate.fidelity import psnr
+from djinn.evaluate.clips import ClipSample, spread_over_sources
+from djinn.evaluate.fidelity import FrameMetrics, psnr
+from djinn.evaluate.inference import evaluation_mode, infer_actions
+from djinn.evaluate.text import align
 from djinn.generate.rollout import rollout
 from djinn.models.world import World
 
-CLIPS = 64
-"""Most clips that are played."""
+MAX_CLIPS = 64
+"""Largest number of clips."""
 HORIZONS = (1, 10, 25, 50, 100, 250, 500, 1_000)
-"""Made frames whose figures are given, and the last one."""
+"""Generated frames at which metrics are listed, besides the last one."""
+_METRICS = ("psnr", "ssim", "random_psnr", "repeat_psnr")
 
 
 @dataclass(frozen=True)
-class LongPlay:
-    """How close long roll-outs stay to the real clips; a row for each clip, a column for each made frame."""
+class LongRollouts:
+    """Similarity of long roll-outs to the real clips, one row per clip, one column per generated frame."""
 
     psnr: Float[np.ndarray, "clips t"]
     """In dB, with the actions inferred from the clip."""
     ssim: Float[np.ndarray, "clips t"]
     random_psnr: Float[np.ndarray, "clips t"]
-    """With random actions."""
+    """In dB, with random actions."""
     repeat_psnr: Float[np.ndarray, "clips t"]
-    """Of the prompt frame, repeated."""
+    """In dB, of the prompt frame, repeated."""
     protocol: str
 
     def summary(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: means over clips.
+        """Return plain values, ready for JSON: means over clips.
 
-        `psnr`, `ssim`, `random_psnr` and `repeat_psnr` at some of the made frames ("1", "10", ..., the last), and each of
-        them as a list over all frames under its name with `_curve`.
+        `psnr`, `ssim`, `random_psnr` and `repeat_psnr` are given at some frames ("1", "10", ..., the
+        last), and as lists over all frames under their names with the suffix `_curve`.
         """
         clips, frames = self.psnr.shape
-        names = ("psnr", "ssim", "random_psnr", "repeat_psnr")
-        curves = {name: getattr(self, name).mean(0).tolist() for name in names}
+        curves = {name: getattr(self, name).mean(0).tolist() for name in _METRICS}
         return {
             "frames": frames,
             "clips": clips,
@@ -54,23 +57,35 @@ class LongPlay:
             "protocol": self.protocol,
         }
 
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """Return the metrics as text for the terminal. They do not depend on the names of actions."""
+        results = self.summary()
+        rows = [
+            [t, *(f"{results[key][t]:.2f}" for key in ("psnr", "random_psnr", "repeat_psnr")), f"{ssim:.3f}"]
+            for t, ssim in results["ssim"].items()
+        ]
+        return [
+            f"long roll-outs: PSNR in dB over {results['clips']} clips of {results['frames']} generated frames",
+            *align([["frame", "inferred", "random", "repeat", "SSIM"], *rows]),
+        ]
+
 
 def horizons(frames: int) -> list[int]:
-    """The made frames at which a roll-out's figures are given, counted from 1."""
+    """Return the generated frames at which metrics are listed, counted from 1."""
     return [*(t for t in HORIZONS if t < frames), frames]
 
 
-def draw_long(dataset: Dataset, split: str, frames: int, seed: int) -> Sample:
-    """Draws clips of a prompt frame and the frames to make, without overlap, from as many sources as there are.
+def draw_long_clips(dataset: Dataset, split: str, frames: int, seed: int) -> ClipSample:
+    """Draw clips of a prompt frame and `frames` frames, without overlap, from as many sources as possible.
 
     Args:
         dataset: the data set.
         split: `train`, `val` or `test`.
-        frames: frames to make.
-        seed: of the draw.
+        frames: frames to generate.
+        seed: seed of the draw.
 
     Returns:
-        At most `CLIPS` clips.
+        At most `MAX_CLIPS` clips.
 
     Raises:
         UserError: the split is missing, or none of its episodes is long enough.
@@ -78,57 +93,64 @@ def draw_long(dataset: Dataset, split: str, frames: int, seed: int) -> Sample:
     longest = max((e.length for e in dataset.episodes if e.split == split), default=frames + 1)
     if longest <= frames:
         raise UserError(
-            f"--long {frames} needs an episode of {frames + 1} frames, a prompt and {frames} to compare with, but the longest "
-            f"of split '{split}' in {dataset.path} has {longest}: use --long {longest - 1} or less, or import longer videos"
+            f"long roll-outs of {frames} frames need an episode of {frames + 1} frames, but the longest of split "
+            f"'{split}' in {dataset.path} has {longest}: use {longest - 1} or less, or import longer videos"
         )
     clips = dataset.clips(split, frames + 1, stride=frames + 1)
-    drawn = Sample(clips, np.random.default_rng(seed).permutation(len(clips)))
-    return Sample(clips, drawn.indices[spread_over_sources(drawn.sources, CLIPS)])
+    drawn = ClipSample(clips, np.random.default_rng(seed).permutation(len(clips)))
+    return ClipSample(clips, drawn.indices[spread_over_sources(drawn.sources, MAX_CLIPS)])
 
 
-def play_long(
+def measure_long_rollouts(
     world: World,
-    sample: Sample,
+    sample: ClipSample,
     *,
     sampler: SamplerConfig | None = None,
     seed: int = 0,
     batch: int = 16,
     progress: bool = True,
-) -> LongPlay:
-    """Plays clips from their first frames to their ends, with the actions inferred from them and with random ones.
+) -> LongRollouts:
+    """Roll clips out from their first frames to their ends, with inferred and with random actions.
 
-    Both roll-outs of a clip draw from the same seed.
+    Both roll-outs of a clip use the same seed.
 
     Args:
         world: the world, with its latent action model.
-        sample: clips of one prompt frame and the frames to make.
-        sampler: how tokens are drawn; the world's own setting by default.
-        seed: of the random actions and the draws.
-        batch: clips played at once; it takes part in the draws.
+        sample: clips of one prompt frame and the frames to generate.
+        sampler: sampler settings, by default those of the world.
+        seed: seed of the random actions and the sampling.
+        batch: clips per batch. The samples depend on it.
         progress: show a progress bar.
     """
     frames = sample.clips.frames - 1
     random = np.random.default_rng([seed, 3]).integers(world.num_actions, size=(len(sample), frames))
-    close, randoms, repeats = [], [], []
-    bar = tqdm(total=len(sample), desc="playing long", unit=" clips", disable=not progress)
-    with measuring(world), bar:
+    inferred, random_psnr, repeat_psnr = [], [], []
+    bar = tqdm(total=2 * len(sample) * frames, desc="long roll-outs", unit=" frames", disable=not progress)
+    with evaluation_mode(world), bar:
         for i, indices in enumerate(sample.batches(batch)):
             video = sample.clips.batch(indices)
             prompt, future = torch.from_numpy(video[:, :1]), video[:, 1:]
 
-            def play(actions: np.ndarray, prompt: torch.Tensor = prompt, seed: int = seed + i) -> np.ndarray:
-                made = rollout(world, prompt, torch.from_numpy(actions), sampler=sampler, seed=seed)
-                return made[:, 1:].cpu().numpy()
+            def generate(actions: np.ndarray, prompt: torch.Tensor = prompt, seed: int = seed + i) -> np.ndarray:
+                generated = rollout(
+                    world,
+                    prompt,
+                    torch.from_numpy(actions),
+                    sampler=sampler,
+                    seed=seed,
+                    on_frame=lambda: bar.update(len(prompt)),
+                )
+                return generated[:, 1:].cpu().numpy()
 
-            close.append(FrameMetrics.of(future, play(infer_actions(world, video))))
-            randoms.append(psnr(future, play(random[i * batch : i * batch + len(indices)])))
-            repeats.append(psnr(future, video[:, :1]))
-            bar.update(len(indices))
-    inferred = FrameMetrics.joined(close)
+            inferred.append(FrameMetrics.compare(future, generate(infer_actions(world, video))))
+            random_psnr.append(psnr(future, generate(random[i * batch : i * batch + len(indices)])))
+            repeat_psnr.append(psnr(future, video[:, :1]))
+    metrics = FrameMetrics.concatenate(inferred)
     sources = len(set(sample.sources))
     protocol = (
-        f"{len(sample)} clips from {sources} source(s) drawn with seed {seed}, one from each source before a second from any; "
-        f"1 real frame as the prompt, then {frames} made ones; actions inferred in windows of {world.config.context_frames} frames "
-        "that overlap by half; random ones uniform over all codes, one draw a frame"
+        f"{len(sample)} clips from {sources} source(s) drawn with seed {seed}, one from each source before a second "
+        f"from any; 1 real frame as the prompt, then {frames} generated frames; actions inferred in windows of "
+        f"{world.config.context_frames} frames that overlap by half; random actions uniform over all codes, drawn for "
+        "each frame"
     )
-    return LongPlay(inferred.psnr, inferred.ssim, np.concatenate(randoms), np.concatenate(repeats), protocol)
+    return LongRollouts(metrics.psnr, metrics.ssim, np.concatenate(random_psnr), np.concatenate(repeat_psnr), protocol)

@@ -1,7 +1,7 @@
-"""How pictures move from one to the next: the shift of the whole by phase correlation, and a flow by matching blocks.
+"""Motion between frames: global shift by phase correlation, and block matching.
 
-Motion is in pixels; +x is to the right and +y is down, and it is the picture's content that is meant: where a camera
-follows the player, walking to the right moves the content to the left.
+Motion is in pixels, +x to the right and +y down. It is the motion of the image content: where the
+camera follows the player, walking to the right moves the content to the left.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 LOW_PASS = (1.0, 0.12)
-"""Widths of the Gaussian over frequencies, in cycles a pixel: one for crisp frames, and one for blurred ones."""
+"""Widths of the Gaussian low-pass filters in cycles per pixel: one for sharp frames, one for blurred frames."""
 MATCH = 0.6
-"""A block has moved if its best match is at most this far from it in grey levels, as a share of what is now in its place."""
+"""A block has moved if its error at the best match is at most this share of its error without motion."""
 PEAKS = 8
-"""Peaks of each phase correlation that are tried out."""
+"""Peaks of each phase correlation that are evaluated."""
 STILL_COST = 0.15
-"""Grey levels by which a match must be better for every pixel that something is said to move: what is flat stays."""
+"""Penalty in grey levels per pixel of motion, so that flat regions do not move."""
 
 
 def grey(frames: UInt8[np.ndarray, "*s h w 3"]) -> Float[np.ndarray, "*s h w"]:
-    """Luminance in grey levels."""
+    """Return the luminance in grey levels."""
     return frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def global_shift(before: Float[np.ndarray, "n h w"], after: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "n 2"]:
-    """Shift of whole pictures by phase correlation, in pixels.
+    """Estimate the shift of whole frames by phase correlation, in pixels.
 
-    Patterns that repeat and things that stay make peaks of their own, so the highest few are tried out: the shift is the one
-    under which the pictures match best where they overlap. A parabola through the mismatch around it refines it to fractions
-    of a pixel. At most a quarter of the shorter side is found.
+    Repetitive patterns and static content cause additional peaks, so several of the highest peaks are
+    evaluated: the result is the shift with the smallest difference in the overlap. A parabola through
+    the errors around it gives subpixel precision. Shifts are limited to a quarter of the shorter side.
 
     Args:
-        before: grey pictures.
-        after: the pictures that follow them.
+        before: grey frames.
+        after: the frames that follow them.
 
     Returns:
-        `(dx, dy)` of each pair; 0 where a picture is flat.
+        `(dx, dy)` of each pair, 0 where a frame is flat.
     """
     reach = max(1, min(before.shape[1:]) // 4)
-    tried = np.concatenate([_peaks(before, after, reach, width) for width in LOW_PASS], axis=1)
-    cost = _mismatch(before, after, tried) + STILL_COST * np.hypot(*np.moveaxis(tried, -1, 0))
-    best = np.take_along_axis(tried, cost.argmin(axis=1)[:, None, None], axis=1)
+    candidates = np.concatenate([_peaks(before, after, reach, width) for width in LOW_PASS], axis=1)
+    cost = _mismatch(before, after, candidates) + STILL_COST * np.hypot(*np.moveaxis(candidates, -1, 0))
+    best = np.take_along_axis(candidates, cost.argmin(axis=1)[:, None, None], axis=1)
     around = best + np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])
     middle, *sides = np.square(_mismatch(before, after, around)).T
 
@@ -53,7 +53,7 @@ def global_shift(before: Float[np.ndarray, "n h w"], after: Float[np.ndarray, "n
 
 
 def _peaks(before: np.ndarray, after: np.ndarray, reach: int, low_pass: float) -> Int[np.ndarray, "n k 2"]:
-    """No shift, and those with the highest peaks of the phase correlation, of pictures that fade out to their borders."""
+    """Return the zero shift and those with the highest peaks of the phase correlation of windowed frames."""
     height, width = before.shape[1:]
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
     spectra = [np.fft.rfft2((x - x.mean(axis=(1, 2), keepdims=True)) * window) for x in (before, after)]
@@ -73,30 +73,31 @@ def _peaks(before: np.ndarray, after: np.ndarray, reach: int, low_pass: float) -
 
 
 def _mismatch(before: np.ndarray, after: np.ndarray, shifts: Int[np.ndarray, "n k 2"]) -> Float[np.ndarray, "n k"]:
-    """Mean absolute difference in grey levels of pictures and the next ones shifted back, where they overlap."""
+    """Return the mean absolute difference in grey levels in the overlap of frames and shifted successors."""
     height, width = before.shape[1:]
     cost = np.empty(shifts.shape[:2], np.float32)
     for dx, dy in np.unique(shifts.reshape(-1, 2), axis=0):
-        pair, place = np.nonzero((shifts == (dx, dy)).all(axis=-1))
+        pair, candidate = np.nonzero((shifts == (dx, dy)).all(axis=-1))
         here = np.s_[pair, max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
         there = np.s_[pair, max(0, dy) : height - max(0, -dy), max(0, dx) : width - max(0, -dx)]
-        cost[pair, place] = np.abs(after[there] - before[here]).mean(axis=(1, 2))
+        cost[pair, candidate] = np.abs(after[there] - before[here]).mean(axis=(1, 2))
     return cost
 
 
 def block_flow(
     before: Float[np.ndarray, "n h w"], after: Float[np.ndarray, "n h w"], *, block: int = 16, reach: int = 6
 ) -> Float[np.ndarray, "n rows columns 2"]:
-    """Motion of each block of pictures: where in the next picture it is found again, in whole pixels.
+    """Estimate the motion of each block by exhaustive block matching, in whole pixels.
 
     Args:
-        before: grey pictures.
-        after: the pictures that follow them.
-        block: side of a block in pixels; at most the picture's shorter side. What is over at the borders is left out.
-        reach: the farthest motion along each axis that is looked for.
+        before: grey frames.
+        after: the frames that follow them.
+        block: side of a block in pixels, at most the shorter side of a frame. The remainder at the borders is
+            left out.
+        reach: largest motion along each axis.
 
     Returns:
-        `(dx, dy)` of each block; 0 for those that are hardly better found elsewhere than where they were.
+        `(dx, dy)` of each block, 0 for blocks that match hardly better elsewhere than in place.
     """
     count, height, width = before.shape
     block = min(block, height, width)
@@ -109,18 +110,18 @@ def block_flow(
 
     inside = np.pad(np.ones((height, width), np.float32), reach)
     padded = np.pad(after, ((0, 0), (reach, reach), (reach, reach)))
-    best = stayed = np.full((count, rows, columns), np.inf, np.float32)
+    best = in_place = np.full((count, rows, columns), np.inf, np.float32)
     flow = np.zeros((count, rows, columns, 2), np.float32)
     span = range(-reach, reach + 1)
     for dx, dy in sorted(((x, y) for x in span for y in span), key=lambda d: d[0] ** 2 + d[1] ** 2):
         there = np.s_[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
-        seen = inside[there][area]
-        known = sums(seen)
-        cost = sums(np.abs(padded[:, *there][:, *area] - before[:, *area]) * seen) / np.maximum(known, 1)
-        cost = np.where(known >= block**2 / 2, cost + STILL_COST * np.hypot(dx, dy), np.inf)
-        if (dx, dy) == (0, 0):  # the first
-            stayed = cost
-        better = cost < np.minimum(best, MATCH * stayed)
+        visible = inside[there][area]
+        overlap = sums(visible)
+        cost = sums(np.abs(padded[:, *there][:, *area] - before[:, *area]) * visible) / np.maximum(overlap, 1)
+        cost = np.where(overlap >= block**2 / 2, cost + STILL_COST * np.hypot(dx, dy), np.inf)
+        if (dx, dy) == (0, 0):  # comes first
+            in_place = cost
+        better = cost < np.minimum(best, MATCH * in_place)
         best = np.where(better, cost, best)
         flow[better] = dx, dy
     return flow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -23,7 +25,8 @@ def rollout(
     sampler: SamplerConfig | None = None,
     seed: int = 0,
     prompt_actions: Actions | None = None,
-) -> UInt8[Tensor, "b p+k h w 3"]:
+    on_frame: Callable[[], object] | None = None,
+) -> UInt8[Tensor, "b t h w 3"]:
     """Generate the frames that follow from given actions, for a batch of B games.
 
     Args:
@@ -36,6 +39,7 @@ def rollout(
         seed: Seed of the sampler; no effect while the sampler is deterministic.
         prompt_actions: Actions between the prompt's frames, `(P-1)` or `(B, P-1)`; inferred by
             default.
+        on_frame: Called after each time step, for example to advance a progress bar.
 
     Returns:
         The prompt's frames as they are, followed by the K generated frames.
@@ -51,5 +55,9 @@ def rollout(
     codes = codes.expand(session.batch, -1) if codes.ndim == 1 else codes
     if codes.ndim != 2 or len(codes) != session.batch:
         raise UserError(f"expected actions of shape (K) or ({session.batch}, K), got {tuple(codes.shape)}")
-    frames = [torch.from_numpy(session.step(codes[:, k]))[:, None] for k in range(codes.shape[1])]
-    return torch.cat([video.cpu(), *frames], dim=1)
+    frames = [video.cpu()]
+    for k in range(codes.shape[1]):
+        frames.append(torch.from_numpy(session.step(codes[:, k]))[:, None])
+        if on_frame is not None:
+            on_frame()
+    return torch.cat(frames, dim=1)

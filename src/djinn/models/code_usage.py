@@ -7,6 +7,9 @@ from typing import NamedTuple
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+MIN_ACTION_PERPLEXITY = 1.5
+"""Perplexity below which latent actions count as collapsed, about that of one code with a share of 90 %."""
+
 
 class CodeUsage(NamedTuple):
     """Usage of a codebook. All fields are scalar tensors, so that training need not synchronize."""
@@ -40,6 +43,11 @@ def min_used_share(codes: int) -> float:
     It is 2 % for up to 8 codes, and 0.16 of a uniform share for more.
     """
     return min(0.02, 0.16 / codes)
+
+
+def min_tokenizer_perplexity(codes: int) -> float:
+    """Return the perplexity below which the codebook of a tokenizer counts as collapsed."""
+    return max(2.0, codes / 100)
 
 
 def _shares(counts: Num[Tensor, " n"]) -> Float[Tensor, " n"]:

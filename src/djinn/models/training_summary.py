@@ -18,8 +18,13 @@ NO_GAIN = 0.2
 """Gain in dB below which inferred actions are no better than random ones."""
 CLEAR_GAIN = 1.0
 """Gain in dB from which the actions clearly control the roll-outs."""
+MIN_STEPS = 500
+"""Steps of a stage below which a world is untrained: the latent actions often still share one code."""
+ENOUGH_STEPS = 3_000
+"""Steps of a stage below which a world may be undertrained: the actions of CoinRun worlds took up to this many."""
 
 Controllability = Literal["unknown", "none", "weak", "clear"]
+TrainingLevel = Literal["unknown", "untrained", "undertrained", "trained"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,17 @@ class TrainingSummary:
         if self.gain is None:
             return "unknown"
         return "none" if self.gain < NO_GAIN else "weak" if self.gain < CLEAR_GAIN else "clear"
+
+    @property
+    def level(self) -> TrainingLevel:
+        """Amount of training, judged by the steps of the stage with the fewest.
+
+        `untrained` below `MIN_STEPS`, `undertrained` below `ENOUGH_STEPS`, `unknown` without recorded steps.
+        """
+        recorded = [steps for steps in (self.tokenizer_steps, self.dynamics_steps) if steps is not None]
+        if not recorded:
+            return "unknown"
+        return "untrained" if min(recorded) < MIN_STEPS else "undertrained" if min(recorded) < ENOUGH_STEPS else "trained"
 
     def describe(self) -> str:
         """Return one sentence, without a full stop, on the effect of the latent actions.

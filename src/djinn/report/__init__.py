@@ -1,1 +1,1 @@
-"""How metrics are shown: HTML report, charts, animations, image grids and text."""
+"""Reports of an evaluation: text, HTML with charts and animations, and image grids."""

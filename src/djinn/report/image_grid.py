@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from djinn.evaluate.clips import Examples
+from djinn.evaluate.rollouts import Examples
 from djinn.image_grid import GridRow, draw_grid
 
 

@@ -1,0 +1,56 @@
+"""Diagnosis of a world from its name and the folder of a data set: the work of `djinn diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from djinn.atomic import check_writable_file
+from djinn.data.dataset import Dataset
+from djinn.diagnose.verdict import diagnose, format_diagnosis
+from djinn.evaluate.clips import default_split
+from djinn.models.device import select_device
+from djinn.models.world import World
+from djinn.report.results import write_json
+
+
+def run_diagnosis(
+    world: str,
+    dataset: Path,
+    *,
+    json: Path | None = None,
+    split: str | None = None,
+    clips: int = 64,
+    seed: int = 0,
+    batch: int = 16,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Diagnose a world, print the verdict with its evidence, and write the requested file.
+
+    Args:
+        world: world folder, run folder, or name of a shipped world.
+        dataset: folder of a data set with frames of the size of the world.
+        json: file for the diagnosis.
+        split: split to measure on, by default `test`, or `val` where there is no `test`.
+        clips: number of clips.
+        seed: seed of the choice of clips, the random actions and the sampling.
+        batch: clips per batch.
+        device: device to compute on, by default the GPU if there is one.
+
+    Returns:
+        The diagnosis, as returned by `djinn.diagnose.verdict.diagnose`.
+
+    Raises:
+        UserError: the world or the data set is missing, they do not match, or the file cannot be written.
+    """
+    selected = select_device(device)
+    if json is not None:
+        check_writable_file(json)
+    data = Dataset.open(dataset)
+    loaded = World.from_pretrained(world, selected)
+    split = default_split(data, split)
+    diagnosis = diagnose(loaded, data, split=split, clips=clips, seed=seed, batch=batch, name=world)
+    print(format_diagnosis(diagnosis))
+    if json is not None:
+        write_json(json, diagnosis)
+    return diagnosis

@@ -1,0 +1,43 @@
+"""Text for the terminal: aligned tables, shares, labels of actions, and the training of a world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from djinn.models.action_names import default_name
+from djinn.models.training_summary import TrainingSummary
+
+
+def align(rows: Sequence[Sequence[str]], *, left: bool = False) -> list[str]:
+    """Return the rows of a table as lines with aligned columns.
+
+    Args:
+        rows: cells of each row.
+        left: align to the left instead of to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad = str.ljust if left else str.rjust
+    return ["  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def percent(share: float) -> str:
+    """Format a small share with two significant digits, for example `0.16 %`."""
+    return f"{100 * share:.2g} %"
+
+
+def action_label(code: int, names: Sequence[str] | None) -> str:
+    """Format an action as its code and its name, for example `3 jump`; the code alone if unnamed."""
+    name = names[code] if names and code < len(names) else ""
+    return str(code) if name in ("", default_name(code)) else f"{code} {name}"
+
+
+def training_text(training: dict[str, Any] | None) -> str:
+    """Return one sentence on the training of a world.
+
+    Args:
+        training: fields of its `TrainingSummary`, None if it has none.
+    """
+    if training is None:
+        return "not recorded (the world has no training.yaml)"
+    return TrainingSummary(**training).describe()

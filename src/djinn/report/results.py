@@ -1,0 +1,53 @@
+"""Result files of an evaluation: `report.html`, `results.json` and `rollouts.png`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from djinn.atomic import atomic_write
+from djinn.evaluate.evaluation import Evaluation
+from djinn.image_grid import save_png
+from djinn.report.html import ReportMedia, write_report
+from djinn.report.image_grid import rollout_grid
+
+
+def write_results(evaluation: Evaluation, folder: Path, *, progress: bool = True) -> None:
+    """Write `report.html`, `results.json` and `rollouts.png` into a folder.
+
+    Args:
+        evaluation: the evaluation, with examples.
+        folder: folder to write into.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: matplotlib is missing, or a file cannot be written.
+    """
+    results = evaluation.summary()
+    drift = None if evaluation.drift is None else evaluation.drift.frames
+    media = ReportMedia(evaluation.examples, evaluation.action_effects, drift)
+    write_report(folder / "report.html", results, media, progress=progress)
+    write_json(folder / "results.json", results)
+    save_rollout_grid(evaluation, folder / "rollouts.png")
+
+
+def save_rollout_grid(evaluation: Evaluation, path: Path) -> None:
+    """Write the image grid of a few examples with their roll-outs as a PNG file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    examples = evaluation.grid_examples()
+    if examples is not None:
+        save_png(rollout_grid(examples), path)
+
+
+def write_json(path: Path, results: dict[str, Any]) -> None:
+    """Write results to a JSON file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
