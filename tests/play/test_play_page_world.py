@@ -50,7 +50,10 @@ def test_named_actions_keep_their_code(tab) -> None:
     [
         (None, "no training summary: the effect of its actions is unknown."),
         (TrainingSummary(tokenizer_steps=7), "was not evaluated in training"),
-        (TrainingSummary(7, 3, val_gain=0.01), "The latent actions have no effect yet"),
+        (
+            TrainingSummary(7, 3, val_gain=0.01),
+            "hardly trained (tokenizer: 7 steps, dynamics: 3 steps); the latent actions have no effect",
+        ),
         (TrainingSummary(2000, 3000, val_gain=0.5), ""),
         (CLEAR, ""),
     ],
