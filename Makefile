@@ -50,7 +50,7 @@ $(VENV)/.installed: pyproject.toml
 demo:
 	@echo "== Djinn demo: 1 install, 2 import videos, 3 train, 4 name actions and choose prompts, 5 play"
 	@echo "== 1/5 install"
-	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --silent --no-print-directory setup
 	@$(VENV)/bin/python recipes/demo.py --folder $(DEMO) --preset $(PRESET) --minutes $(MINUTES) --steps $(STEPS) $(ARGS)
 
 test: setup
