@@ -55,7 +55,7 @@ def test_names_with_a_camera_that_follows_the_player(scroll):
         ["ArrowDown"],
         [],
     ]
-    assert "of 12 prompts" in actions[1].evidence and not any(a.own for a in actions)
+    assert "of 12 prompts" in actions[1].evidence and not any(a.is_custom for a in actions)
 
 
 def test_codes_with_one_name_are_numbered_by_strength(scroll):
@@ -255,7 +255,7 @@ def test_names_chosen_by_the_user_are_kept():
     after = keep_own(before, proposals)
     assert names(after) == ["hop", "up", "right (code 2)", "right"]
     assert [a.keys for a in after] == [("ArrowUp",), (), (), ("ArrowRight",)]
-    assert [a.own for a in after] == [True, False, False, True]
+    assert [a.is_custom for a in after] == [True, False, False, True]
     assert [a.evidence for a in after] == ["new"] * 4
 
 
@@ -263,7 +263,7 @@ def test_names_survive_a_round_trip(folder):
     actions = [proposed(0, "ø: [left]", ["ArrowLeft", " "], "yes, no"), ActionName(1, "on"), ActionName(2, "1", ("a",))]
     save_actions(folder, actions)
     assert read_actions(folder, 3) == actions
-    assert [a.own for a in actions] == [False, True, True]
+    assert [a.is_custom for a in actions] == [False, True, True]
     with pytest.raises(UserError, match="names 3 actions"):
         World.from_pretrained(folder, "cpu")
     escape = 'actions: [{name: "\\e[31mred"}]'  # an escape sequence of the terminal

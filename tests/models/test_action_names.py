@@ -37,13 +37,13 @@ def test_actions_round_trip_through_a_world_folder(tmp_path):
     actions = [proposed(0, "ø: [left]", ["ArrowLeft", " "], "yes, no"), ActionName(1, "on"), ActionName(2, "1", ("a",))]
     assert save_actions(tmp_path, actions) == tmp_path / "actions.yaml" == actions_file(tmp_path)
     assert read_actions(tmp_path, 3) == read_folder_actions(tmp_path, 3) == actions
-    assert [action.own for action in actions] == [False, True, True]
+    assert [action.is_custom for action in actions] == [False, True, True]
     assert [path.name for path in tmp_path.iterdir()] == ["actions.yaml"]
 
 
 def test_actions_without_a_file_have_default_names(tmp_path):
     assert [action.name for action in read_actions(tmp_path, 2)] == ["action 0", "action 1"]
-    assert not any(action.own for action in read_actions(tmp_path, 2))
+    assert not any(action.is_custom for action in read_actions(tmp_path, 2))
 
 
 def test_renaming_an_action_of_a_shipped_world_leaves_the_package_unchanged(user_file):
@@ -61,7 +61,7 @@ def test_names_of_the_user_override_the_package_at_load(user_file):
     loaded = World.from_pretrained("coinrun", "cpu")
     assert loaded.action_names == [*names[:3], "dash", *names[4:]]
     renamed = read_actions(COINRUN, len(names))[3]
-    assert renamed.own and renamed.keys == actions[3].keys and renamed.proposal == actions[3].proposal
+    assert renamed.is_custom and renamed.keys == actions[3].keys and renamed.proposal == actions[3].proposal
     assert read_folder_actions(COINRUN, len(names)) == actions
 
 

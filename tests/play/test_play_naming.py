@@ -52,10 +52,10 @@ def test_name_is_saved_to_world_folder(named, folder, join) -> None:
     assert status == 200 and result["warning"] is None
     assert result["actions"][4] == {"index": 4, "name": "прыжок", "keys": []}
     saved = read_actions(folder, 6)
-    assert saved[4].name == "прыжок" and saved[4].own and saved[0].keys == ("ArrowRight",)
+    assert saved[4].name == "прыжок" and saved[4].is_custom and saved[0].keys == ("ArrowRight",)
     assert join(named).text("welcome")["world"]["actions"] == result["actions"]
     assert post(named, 4, "")[1]["actions"][4]["name"] == "action 4"
-    assert not read_actions(folder, 6)[4].own
+    assert not read_actions(folder, 6)[4].is_custom
 
 
 @pytest.mark.parametrize(

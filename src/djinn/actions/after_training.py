@@ -60,7 +60,7 @@ def name_run(run: Path, dataset: Path) -> None:
         folder = find_world(run)
         world = World.from_pretrained(folder)
         before = read_actions(folder, world.num_actions)
-        if all(action.own or action.proposal is not None for action in before):
+        if all(action.is_custom or action.proposal is not None for action in before):
             return
         actions = keep_own(before, name_actions(world, Dataset.open(dataset)))
         save_actions(folder, actions)

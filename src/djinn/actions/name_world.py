@@ -50,7 +50,7 @@ def run_naming(
     print(format_names(actions, evidence))
     path = save_actions(folder, actions)
     print(f"\nwrote {path}; edit the names there or in the page of djinn play")
-    own = sum(action.own for action in actions)
+    own = sum(action.is_custom for action in actions)
     if own:
         print(f"kept {own} name(s) that you chose; --force replaces them")
     return actions
@@ -63,12 +63,12 @@ def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> l
         before: names in use, one for each latent action.
         proposals: names proposed for the same actions.
     """
-    chosen = [action for action in before if action.own]
+    chosen = [action for action in before if action.is_custom]
     taken = {key for action in chosen for key in action.keys}
     names = {action.name for action in chosen}
     actions = []
     for old, new in zip(before, proposals, strict=True):
-        if old.own:
+        if old.is_custom:
             actions.append(dataclasses.replace(old, proposal=new.proposal))
             continue
         name = new.name if new.name not in names else f"{new.name} (code {new.code})"
@@ -85,7 +85,7 @@ def format_names(actions: Sequence[ActionName], evidence: Evidence) -> str:
     """
     rows = [["action", "name", "keys", "evidence"]]
     for action in actions:
-        name = f"{action.name} (yours)" if action.own else action.name
+        name = f"{action.name} (yours)" if action.is_custom else action.name
         rows.append([str(action.code), name, " ".join(action.keys) or "-", action.evidence or "no proposal"])
     names = [action.name for action in actions]
     lines = [*align(rows, left=True), "", *evidence.effects.lines(names)]

@@ -53,7 +53,7 @@ class ActionName:
         return "" if self.proposal is None else self.proposal.evidence
 
     @property
-    def own(self) -> bool:
+    def is_custom(self) -> bool:
         """Whether a user chose name or keys: they are neither the default nor the proposal."""
         current = (self.name, self.keys)
         proposed = None if self.proposal is None else (self.proposal.name, self.proposal.keys)
@@ -177,7 +177,7 @@ def merge_with_older(folder: Path, names: Sequence[str], keys: Sequence[Sequence
 
     def choose(new: ActionName, old: ActionName) -> ActionName:
         unchanged = (new.name, new.keys) == (old.name, old.keys)
-        return old if (unchanged if new.own else old.own) else new
+        return old if (unchanged if new.is_custom else old.is_custom) else new
 
     return [choose(*pair) for pair in zip(new, old, strict=True)]
 

@@ -12,16 +12,17 @@ from djinn.config.model import check
 from djinn.config.yaml import load_yaml, save_yaml
 
 FILE = "training.yaml"
-MIN_STEPS = 500
-"""Optimizer steps of a stage below which a world counts as undertrained."""
 NO_GAIN = 0.2
 """Gain in dB below which inferred actions are no better than random ones."""
 CLEAR_GAIN = 1.0
 """Gain in dB from which the actions clearly control the roll-outs."""
 MIN_STEPS = 500
-"""Steps of a stage below which a world is untrained: the latent actions often still share one code."""
+"""Steps of a stage below which a world is untrained: often all latent actions share one code."""
 ENOUGH_STEPS = 3_000
-"""Steps of a stage below which a world may be undertrained: the actions of CoinRun worlds took up to this many."""
+"""Steps of a stage below which a world may be undertrained.
+
+Latent actions of CoinRun worlds needed up to this many steps to take effect.
+"""
 
 Controllability = Literal["unknown", "none", "weak", "clear"]
 TrainingLevel = Literal["unknown", "untrained", "undertrained", "trained"]
@@ -60,8 +61,8 @@ class TrainingSummary:
         return self.val_gain4 if self.val_gain is None else self.val_gain
 
     @property
-    def undertrained_stages(self) -> dict[str, int]:
-        """Stages that were trained for fewer than `MIN_STEPS` steps, with their steps."""
+    def untrained_stages(self) -> dict[str, int]:
+        """Stages with fewer than `MIN_STEPS` steps, with their steps."""
         steps = {"tokenizer": self.tokenizer_steps, "dynamics": self.dynamics_steps}
         return {name: count for name, count in steps.items() if count is not None and count < MIN_STEPS}
 
@@ -82,17 +83,20 @@ class TrainingSummary:
     def level(self) -> TrainingLevel:
         """Amount of training, judged by the steps of the stage with the fewest.
 
-        `untrained` below `MIN_STEPS`, `undertrained` below `ENOUGH_STEPS`, `unknown` without recorded steps.
+        `untrained` below `MIN_STEPS`, `undertrained` below `ENOUGH_STEPS`, else `trained`;
+        `unknown` without recorded steps.
         """
         recorded = [steps for steps in (self.tokenizer_steps, self.dynamics_steps) if steps is not None]
         if not recorded:
             return "unknown"
-        return "untrained" if min(recorded) < MIN_STEPS else "undertrained" if min(recorded) < ENOUGH_STEPS else "trained"
+        return (
+            "untrained" if min(recorded) < MIN_STEPS else "undertrained" if min(recorded) < ENOUGH_STEPS else "trained"
+        )
 
     def describe(self) -> str:
         """Return one sentence, without a full stop, on the effect of the latent actions.
 
-        It begins with the stages that were hardly trained, if there are any.
+        It begins with the untrained stages, if there are any.
         """
         effect = {
             "unknown": "the effect of the latent actions was not evaluated in training",
@@ -105,11 +109,11 @@ class TrainingSummary:
             details.append(f"inferred actions gain {self.gain:+.2f} dB PSNR over random ones")
         if self.actions_used is not None:
             details.append(f"{self.actions_used} codes in use")
-        if self.dynamics_steps is not None and "dynamics" not in self.undertrained_stages:
+        if self.dynamics_steps is not None and "dynamics" not in self.untrained_stages:
             details.append(f"after {self.dynamics_steps:,} training steps")
         text = effect + (f" ({', '.join(details)})" if details else "")
-        undertrained = ", ".join(f"{name}: {count:,} steps" for name, count in self.undertrained_stages.items())
-        return f"the world is hardly trained ({undertrained}); {text}" if undertrained else text
+        untrained = ", ".join(f"{name}: {count:,} steps" for name, count in self.untrained_stages.items())
+        return f"the world is hardly trained ({untrained}); {text}" if untrained else text
 
 
 def save_training_summary(summary: TrainingSummary, folder: Path) -> None:
