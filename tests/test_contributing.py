@@ -87,10 +87,6 @@ def test_stage_example_trains_and_resumes(square: Path, example):
     assert train("data/square", "runs/motion", get_preset(words[4]), "motion", device="cpu") == metrics
 
 
-IN_PROGRESS = pytest.mark.xfail(reason="the refactoring of issue 15 is in progress", strict=False)
-
-
-@IN_PROGRESS
 def test_metric_example_measures_the_shipped_world(square: Path, example):
     from djinn.evaluate.clips import draw_clips
 
@@ -101,7 +97,6 @@ def test_metric_example_measures_the_shipped_world(square: Path, example):
     assert flicker.lines([])[0].startswith("flicker:")
 
 
-@IN_PROGRESS
 def test_backend_example_plays_the_shipped_world(example):
     example("backends/bf16_backend")
     (code,) = [block for block in re.findall(r"```python\n(import djinn\n.*?)```", TEXT, re.DOTALL)]

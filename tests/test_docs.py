@@ -20,9 +20,6 @@ PAGES = [
 PACKAGE = ROOT / "src" / "djinn"
 
 
-IN_PROGRESS = pytest.mark.xfail(reason="the refactoring of issue 15 is in progress", strict=False)
-
-
 class Parsed(Exception):
     """Raised in the place of running a verb whose command line was parsed."""
 
@@ -41,7 +38,6 @@ def commands() -> list[str]:
     return sorted(lines)
 
 
-@IN_PROGRESS
 @pytest.mark.parametrize("command", commands())
 def test_command_line_is_valid(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = shlex.split(command)[1:]
@@ -61,7 +57,6 @@ def test_command_line_is_valid(command: str, tmp_path: Path, monkeypatch: pytest
         module.main(words[len(verb.split()) :])
 
 
-@IN_PROGRESS
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
 def test_python_example_writes_a_gif(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (code,) = code_blocks(ROOT / page, "python")

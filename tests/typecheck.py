@@ -1,4 +1,4 @@
-"""With `--jaxtyping-packages=djinn,typecheck.check` tests check arguments and results of every function of djinn."""
+"""Type checker of the tests, for `--jaxtyping-packages=djinn,typecheck.check`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep3119Exception
 
-_check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do where a float is asked for
+_check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # accepts an int for a float
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with its arguments and result checked; as it is, where a hint is a protocol without methods to ask."""
+    """Wrap a function with type checks; return it unchanged if a hint cannot be checked."""
     try:
         return _check(function)
     except BeartypeDecorHintPep3119Exception:  # a protocol that is not runtime_checkable

@@ -99,7 +99,7 @@ class OnnxBackend:
 
 
 class OnnxRunner:
-    """Runner of a graph of `transformer_graph`, with the memory of a `KVCache` bound to it.
+    """Executes a graph of `transformer_graph`, with the memory of a `KVCache` bound to it.
 
     Args:
         graph: The graph.

@@ -47,7 +47,7 @@ class _Undo:
 class Session:
     """A running game, or a batch of B games of one world (paper section 2.2).
 
-    Tokens are the state: decoded pixels are never encoded again. Keys and values of finished frames
+    Tokens are the state: decoded pixels are never re-encoded. Keys and values of finished frames
     are cached for the dynamics model and the decoder, so the cost of a frame does not depend on the
     length of the game. Each frame attends to the last `world.config.context_frames` frames. The
     cached keys and values of these still depend on frames that have left the window.
