@@ -173,7 +173,7 @@ def run_in_background(arguments: Sequence[str], children: contextlib.ExitStack) 
         raise SystemExit(process.returncode)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """Interrupt a child process and wait for its end; a further Ctrl-C kills it.
 
     Children run in sessions of their own, so that Ctrl-C in the terminal reaches them once.
