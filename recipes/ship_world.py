@@ -24,6 +24,7 @@ from coinrun_results import trained_minutes
 
 from djinn.actions.naming import name_actions
 from djinn.actions.prompt_selection import NUM_PROMPTS, most_responsive
+from djinn.actions.settings import NamingSettings
 from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.config import TrainConfig
 from djinn.config.yaml import load_yaml
@@ -81,7 +82,7 @@ def ship(args: argparse.Namespace) -> None:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     world, data, test = World.from_pretrained(args.run, device), Dataset.open(args.dataset), Dataset.open(args.test)
     check(metrics, data, test)
-    actions = name_actions(world, data, prompts=64)
+    actions = name_actions(world, data, NamingSettings(prompts=64))
     world.prompts = select_prompts(world, test, actions)
     world.save_pretrained(out)
     write_folder_actions(out, actions)

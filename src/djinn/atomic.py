@@ -33,7 +33,9 @@ def explain_full_disk(what: str, intact: str) -> Generator[None]:
     except Exception as error:
         if isinstance(error, UserError) or not is_disk_full(error):
             raise
-        raise UserError(f"no space left while saving {what}; {intact}; free some space and rerun the command") from error
+        raise UserError(
+            f"no space left while saving {what}; {intact}; free some space and rerun the command"
+        ) from error
 
 
 @contextmanager

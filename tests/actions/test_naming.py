@@ -7,6 +7,7 @@ from djinn.actions.labels import ActionLabel
 from djinn.actions.motion_labels import labels_from_motion
 from djinn.actions.name_world import keep_own, run_naming
 from djinn.actions.naming import Evidence, gather, name_actions, propose_names
+from djinn.actions.settings import NamingSettings
 from djinn.data.dataset import Dataset
 from djinn.data.writer import DatasetWriter
 from djinn.errors import UserError
@@ -286,33 +287,38 @@ def test_names_survive_the_next_export(make_world, folder):
 
 
 def test_naming_writes_the_file_and_prints_the_evidence(folder, data, capsys):
-    written = run_naming(str(folder.parent), data.path, prompts=4)
+    written = run_naming(str(folder.parent), data.path, NamingSettings(prompts=4))
     output = capsys.readouterr().out
     assert "ground-truth actions of each latent action" in output and "consistency" in output
     assert str(folder / "actions.yaml") in output
     assert read_actions(folder, 5) == written and all(a.proposal for a in written)
     save_actions(folder, [written[0].renamed("mine"), *written[1:]])
-    assert names(run_naming(str(folder), data.path, prompts=4))[0] == "mine"
+    assert names(run_naming(str(folder), data.path, NamingSettings(prompts=4)))[0] == "mine"
     assert "kept 1 name(s) that you chose" in capsys.readouterr().out
-    assert names(run_naming(str(folder), data.path, prompts=4, force=True)) == names(written)
+    assert names(run_naming(str(folder), data.path, NamingSettings(prompts=4), force=True)) == names(written)
 
 
 def test_names_of_a_world_without_latent_action_model(folder, data):
     (folder / "latent_action.safetensors").unlink()
-    assert len(name_actions(World.from_pretrained(folder, "cpu"), data, prompts=3, progress=False)) == 5
+    assert len(name_actions(World.from_pretrained(folder, "cpu"), data, NamingSettings(prompts=3), progress=False)) == 5
 
 
 def test_training_clips_are_used_if_none_are_held_out(folder, tmp_path):
     with DatasetWriter(tmp_path / "short", height=12, width=10, fps=10) as writer:
         for split, frames in (("val", 2), ("train", 9)):
             writer.add_episode(np.zeros((frames, 12, 10, 3), np.uint8), source=split, split=split)
-    evidence = gather(World.from_pretrained(folder, "cpu"), Dataset.open(tmp_path / "short"), prompts=3, progress=False)
+    evidence = gather(
+        World.from_pretrained(folder, "cpu"),
+        Dataset.open(tmp_path / "short"),
+        NamingSettings(prompts=3),
+        progress=False,
+    )
     assert evidence.split == "train" and evidence.table is None
 
 
 def test_user_errors(folder, data, tmp_path, make_world):
     with pytest.raises(UserError, match="at least 2"):
-        run_naming(str(folder), data.path, prompts=1)
+        run_naming(str(folder), data.path, NamingSettings(prompts=1))
     with DatasetWriter(tmp_path / "other", height=8, width=8, fps=10) as writer:
         writer.add_episode(np.zeros((9, 8, 8, 3), np.uint8), source="a", split="val")
     with pytest.raises(UserError, match="8x8"):
@@ -322,6 +328,6 @@ def test_user_errors(folder, data, tmp_path, make_world):
 def test_names_do_not_depend_on_the_global_random_generator(folder, data):
     world = World.from_pretrained(folder, "cpu")
     torch.manual_seed(5)
-    one = name_actions(world, data, prompts=3, progress=False)
+    one = name_actions(world, data, NamingSettings(prompts=3), progress=False)
     torch.manual_seed(6)
-    assert name_actions(world, data, prompts=3, progress=False) == one
+    assert name_actions(world, data, NamingSettings(prompts=3), progress=False) == one

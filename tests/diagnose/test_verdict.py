@@ -23,6 +23,7 @@ from djinn.diagnose.checks import Check, identical_codes, response_checks, still
 from djinn.diagnose.interventions import ROLLOUTS, InterventionResults
 from djinn.diagnose.recommendations import LONGER, recommendations_for
 from djinn.diagnose.run import run_diagnosis
+from djinn.diagnose.settings import DiagnosisSettings
 from djinn.diagnose.verdict import (
     FAULTS,
     NOT_TRAINED,
@@ -61,7 +62,7 @@ def examine(game):
 
     def once(fault):
         if fault not in diagnoses:
-            diagnoses[fault] = diagnose(torus.TorusWorld(fault), game, clips=CLIPS, progress=False)
+            diagnoses[fault] = diagnose(torus.TorusWorld(fault), game, DiagnosisSettings(clips=CLIPS), progress=False)
         return diagnoses[fault]
 
     return once
@@ -126,8 +127,9 @@ def test_a_stale_codebook_is_distinguished_from_shuffled_clips(examine):
 
 
 def test_diagnosis_is_plain_and_reproducible(game):
-    settings = {"clips": 16, "sampler": SamplerConfig(steps=2, temperature=0.5), "seed": 3, "progress": False}
-    found = diagnose(torus.TorusWorld(), game, **settings)
+    settings = DiagnosisSettings(clips=16, seed=3)
+    options = {"sampler": SamplerConfig(steps=2, temperature=0.5), "progress": False}
+    found = diagnose(torus.TorusWorld(), game, settings, **options)
     assert json.loads(json.dumps(found)) == found
     assert set(found) == {"verdict", "fault", "summary", "training", "evidence", "recommendations", "protocol"}
     assert all(
@@ -135,7 +137,7 @@ def test_diagnosis_is_plain_and_reproducible(game):
     )
     assert found["protocol"]["sampler"]["steps"] == 2
     assert found["protocol"]["dataset_identity"] == game.identity
-    assert diagnose(torus.TorusWorld(), game, **settings) == found
+    assert diagnose(torus.TorusWorld(), game, settings, **options) == found
 
 
 def test_diagnosis_as_text(examine):
@@ -218,7 +220,7 @@ def test_user_errors(game, tmp_path):
     with pytest.raises(UserError, match="no split 'val'"):
         diagnose(world, game, split="val", progress=False)
     with pytest.raises(UserError, match="clips must be at least 16"):
-        diagnose(world, game, clips=5, progress=False)
+        diagnose(world, game, DiagnosisSettings(clips=5), progress=False)
     with pytest.raises(UserError, match="only 9 clips of 8 frames"):
         diagnose(world, torus.write(tmp_path / "few", episodes=3, frames=10), progress=False)
     with pytest.raises(UserError, match="has 8 frames; the longest has 6"):
@@ -249,7 +251,7 @@ def small_world() -> World:
 def test_diagnosis_of_an_untrained_world_by_name(game, tmp_path, capsys):
     small_world().save_pretrained(tmp_path / "world")
     file = tmp_path / "out" / "diagnosis.json"
-    found = run_diagnosis(str(tmp_path / "world"), game.path, json=file, clips=16, device="cpu")
+    found = run_diagnosis(str(tmp_path / "world"), game.path, DiagnosisSettings(clips=16), json=file, device="cpu")
     assert json.loads(file.read_text()) == found
     assert found["verdict"] == "tokenizer too coarse"
     assert found["protocol"]["world"] == str(tmp_path / "world")
@@ -288,7 +290,7 @@ def test_a_world_without_training_summary_gets_the_verdict_of_its_metrics(examin
 def test_training_comes_first_in_the_recommendations(game, steps, verdict):
     world = torus.TorusWorld("collapsed")
     world.training_summary = TrainingSummary(tokenizer_steps=steps, dynamics_steps=steps, val_gain=0.0)
-    found = diagnose(world, game, clips=16, progress=False)
+    found = diagnose(world, game, DiagnosisSettings(clips=16), progress=False)
     assert (found["verdict"], found["fault"]) == (verdict, "codes collapsed")
     assert found["recommendations"][0] == LONGER
     assert (len(found["recommendations"]) == 1) == (verdict == NOT_TRAINED)

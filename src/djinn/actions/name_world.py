@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from djinn.actions.naming import Evidence, gather, propose_names
+from djinn.actions.settings import NamingSettings
 from djinn.data.dataset import Dataset
-from djinn.errors import UserError
 from djinn.evaluate.text import align
 from djinn.models.action_names import ActionName, proposed, read_actions, save_actions
 from djinn.models.device import select_device
@@ -17,7 +17,12 @@ from djinn.models.world_folder import find_world
 
 
 def run_naming(
-    world: str, dataset: Path, *, force: bool = False, prompts: int = 32, seed: int = 0, device: str | None = None
+    world: str,
+    dataset: Path,
+    settings: NamingSettings | None = None,
+    *,
+    force: bool = False,
+    device: str | None = None,
 ) -> list[ActionName]:
     """Propose names and keys for the actions of a world, print the evidence, and write `actions.yaml`.
 
@@ -26,9 +31,8 @@ def run_naming(
     Args:
         world: world folder, run folder, or name of a shipped world.
         dataset: folder of a data set with frames of the size of the world.
+        settings: settings, by default those of `NamingSettings`.
         force: also replace the names chosen by the user.
-        prompts: number of frames from which each action is held.
-        seed: seed of the choice of frames and of the sampling.
         device: device to compute on, by default the GPU if there is one.
 
     Returns:
@@ -37,13 +41,11 @@ def run_naming(
     Raises:
         UserError: the world or the data set is missing, they do not match, or the file cannot be written.
     """
-    if prompts < 2:
-        raise UserError(f"--prompts must be at least 2, got {prompts}")
     selected = select_device(device)
     folder = find_world(world)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(folder, selected)
-    evidence = gather(loaded, data, prompts=prompts, seed=seed)
+    evidence = gather(loaded, data, settings)
     proposals = propose_names(evidence)
     before = read_actions(folder, loaded.num_actions)
     actions = proposals if force else keep_own(before, proposals)

@@ -20,6 +20,7 @@ from djinn.actions.motion_labels import (
     reach,
     straightness,
 )
+from djinn.actions.settings import NamingSettings
 from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
 from djinn.evaluate.action_effects import ActionEffects, measure_action_effects
@@ -53,31 +54,21 @@ class Evidence:
 def name_actions(
     world: World,
     dataset: Dataset,
+    settings: NamingSettings | None = None,
     *,
-    prompts: int = 32,
-    frames: int = 4,
-    clips: int = 256,
     sampler: SamplerConfig | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> list[ActionName]:
     """Propose a name and keys for each latent action, see `gather` and `propose_names`."""
-    return propose_names(
-        gather(
-            world, dataset, prompts=prompts, frames=frames, clips=clips, sampler=sampler, seed=seed, progress=progress
-        )
-    )
+    return propose_names(gather(world, dataset, settings, sampler=sampler, progress=progress))
 
 
 def gather(
     world: World,
     dataset: Dataset,
+    settings: NamingSettings | None = None,
     *,
-    prompts: int = 32,
-    frames: int = 4,
-    clips: int = 256,
     sampler: SamplerConfig | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> Evidence:
     """Hold each action from held-out prompts, and infer the actions of held-out clips.
@@ -85,24 +76,25 @@ def gather(
     Args:
         world: the world.
         dataset: data set with frames of the size of the world.
-        prompts: number of first frames.
-        frames: number of frames for which each action is held.
-        clips: number of clips whose actions are inferred.
+        settings: settings, by default those of `NamingSettings`.
         sampler: sampler settings, by default those of the world.
-        seed: seed of the choice of clips and of the sampling.
         progress: show progress bars.
 
     Raises:
         UserError: no episode is long enough for a clip, or the frames do not have the size of the world.
     """
+    settings = settings or NamingSettings()
+    seed = settings.seed
     if world.latent_action is not None:
         check_match(world, dataset)
     split = held_out_split(dataset, world.config.context_frames)
-    first = draw_clips(dataset, split, prompts, 1, seed).first_frames(prompts)
-    effects = measure_action_effects(world, first, frames=frames, sampler=sampler, seed=seed, progress=progress)
+    first = draw_clips(dataset, split, settings.prompts, 1, seed).first_frames(settings.prompts)
+    effects = measure_action_effects(
+        world, first, frames=settings.frames, sampler=sampler, seed=seed, progress=progress
+    )
     if world.latent_action is None:
         return Evidence(effects, None, split, training=world.training_summary)
-    sample = draw_clips(dataset, split, clips, world.config.context_frames, seed)
+    sample = draw_clips(dataset, split, settings.clips, world.config.context_frames, seed)
     bar = tqdm(total=len(sample), desc="inferring actions", unit=" clips", disable=not progress)
     with evaluation_mode(world), bar:
         codes, table = infer_code_table(world, sample, BATCH, bar)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from djinn.cli.parsing import DatasetFolder, Split, WorldName, parse
+from djinn.diagnose.settings import DiagnosisSettings
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,8 @@ class DiagnoseOptions:
     """Write the verdict and all measurements to this file."""
     split: Split | None = None
     """Split to measure on. The default is test, or val if the data set has no test split."""
-    clips: int = 64
-    """Number of clips, at least 16."""
-    seed: int = 0
-    """Seed of the choice of clips and of the draws."""
-    batch: int = 16
-    """Clips per batch."""
+    settings: Annotated[DiagnosisSettings, arg(name="")] = field(default_factory=DiagnosisSettings)
+    """Settings of the diagnosis."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
+from tyro.conf import arg
+
+from djinn.actions.settings import NamingSettings
 from djinn.cli.parsing import DatasetFolder, WorldName, parse
 
 
@@ -25,10 +29,8 @@ class NameOptions:
     """Data set with frames of the world's size."""
     force: bool = False
     """Also replace names that you have chosen."""
-    prompts: int = 32
-    """Number of frames to try each action from."""
-    seed: int = 0
-    """Seed of the choice of frames and of the draws."""
+    settings: Annotated[NamingSettings, arg(name="")] = field(default_factory=NamingSettings)
+    """Settings of the naming."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from djinn.atomic import check_writable_file
 from djinn.data.dataset import Dataset
+from djinn.diagnose.settings import DiagnosisSettings
 from djinn.diagnose.verdict import diagnose, format_diagnosis
 from djinn.evaluate.clips import default_split
 from djinn.models.device import select_device
@@ -17,12 +18,10 @@ from djinn.report.results import write_json
 def run_diagnosis(
     world: str,
     dataset: Path,
+    settings: DiagnosisSettings | None = None,
     *,
     json: Path | None = None,
     split: str | None = None,
-    clips: int = 64,
-    seed: int = 0,
-    batch: int = 16,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Diagnose a world, print the verdict with its evidence, and write the requested file.
@@ -30,11 +29,9 @@ def run_diagnosis(
     Args:
         world: world folder, run folder, or name of a shipped world.
         dataset: folder of a data set with frames of the size of the world.
+        settings: settings, by default those of `DiagnosisSettings`.
         json: file for the diagnosis.
         split: split to measure on, by default `test`, or `val` where there is no `test`.
-        clips: number of clips.
-        seed: seed of the choice of clips, the random actions and the sampling.
-        batch: clips per batch.
         device: device to compute on, by default the GPU if there is one.
 
     Returns:
@@ -48,8 +45,7 @@ def run_diagnosis(
         check_writable_file(json)
     data = Dataset.open(dataset)
     loaded = World.from_pretrained(world, selected)
-    split = default_split(data, split)
-    diagnosis = diagnose(loaded, data, split=split, clips=clips, seed=seed, batch=batch, name=world)
+    diagnosis = diagnose(loaded, data, settings, split=default_split(data, split), name=world)
     print(format_diagnosis(diagnosis))
     if json is not None:
         write_json(json, diagnosis)

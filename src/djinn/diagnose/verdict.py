@@ -21,6 +21,7 @@ from djinn.diagnose.checks import (
 )
 from djinn.diagnose.interventions import CLIP_FRAMES, HORIZON, intervene
 from djinn.diagnose.recommendations import LONGER, recommendations_for
+from djinn.diagnose.settings import MIN_CLIPS, DiagnosisSettings
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import measure_action_effects
 from djinn.evaluate.clips import check_match, draw_clips
@@ -31,7 +32,6 @@ from djinn.evaluate.text import training_text
 from djinn.models.training_summary import ENOUGH_STEPS, MIN_STEPS, TrainingSummary
 from djinn.models.world import World
 
-MIN_CLIPS = 16
 EFFECT_PROMPTS = 16
 DRIFT_ROLLOUTS = 8
 DRIFT_FRAMES = 80
@@ -74,12 +74,10 @@ _IGNORING = {"dynamics_response": "the dynamics model", "decoder_response": "the
 def diagnose(
     world: World,
     dataset: Dataset,
+    settings: DiagnosisSettings | None = None,
     *,
     split: str = "test",
-    clips: int = 64,
     sampler: SamplerConfig | None = None,
-    seed: int = 0,
-    batch: int = 16,
     name: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -88,11 +86,9 @@ def diagnose(
     Args:
         world: the world, with its latent action model.
         dataset: data set with frames of the size of the world.
+        settings: settings, by default those of `DiagnosisSettings`.
         split: split to measure on.
-        clips: number of clips, at least `MIN_CLIPS`.
         sampler: sampler settings, by default those of the world.
-        seed: seed of the choice of clips, the random actions and the sampling.
-        batch: clips per batch. The samples depend on it.
         name: name of the world in the protocol.
         progress: show progress bars.
 
@@ -106,12 +102,11 @@ def diagnose(
         UserError: the split is missing, too short or has too few clips, the sizes do not match, the clips
             have no motion, or the world cannot infer actions.
     """
-    for option, value, least in (("clips", clips, MIN_CLIPS), ("batch", batch, 1)):
-        if value < least:
-            raise UserError(f"{option} must be at least {least} for a diagnosis, got {value}")
+    settings = settings or DiagnosisSettings()
+    seed = settings.seed
     check_match(world, dataset)
     sampler = sampler or world.config.sampler
-    sample = draw_clips(dataset, split, clips, CLIP_FRAMES, seed)
+    sample = draw_clips(dataset, split, settings.clips, CLIP_FRAMES, seed)
     if len(sample) < MIN_CLIPS:
         raise UserError(
             f"split '{split}' of {dataset.path} has only {len(sample)} clips of {CLIP_FRAMES} frames, but a diagnosis "
@@ -121,12 +116,12 @@ def diagnose(
         evaluation_mode(world),
         tqdm(total=2 * len(sample), desc="interventions", unit=" clips", disable=not progress) as bar,
     ):
-        results = intervene(world, sample, sampler=sampler, seed=seed, batch=batch, bar=bar)
-    settings = {"sampler": sampler, "seed": seed, "progress": progress}
-    effects = measure_action_effects(world, sample.first_frames(EFFECT_PROMPTS, PROMPT_FRAME), **settings)
+        results = intervene(world, sample, sampler=sampler, seed=seed, batch=settings.batch, bar=bar)
+    sampling = {"sampler": sampler, "seed": seed, "progress": progress}
+    effects = measure_action_effects(world, sample.first_frames(EFFECT_PROMPTS, PROMPT_FRAME), **sampling)
     real = sample.first_frames(REAL_FRAMES, PROMPT_FRAME)[:, 0]
     prompts = sample.first_frames(DRIFT_ROLLOUTS, PROMPT_FRAME)
-    drift = measure_drift(world, prompts, frames=DRIFT_FRAMES, real=real, **settings)
+    drift = measure_drift(world, prompts, frames=DRIFT_FRAMES, real=real, **sampling)
     checks = [
         *tokenizer_checks(results),
         *code_checks(results, world.action_vectors.float().cpu().numpy()),
@@ -152,7 +147,7 @@ def diagnose(
             "dataset_identity": dataset.identity,
             "split": split,
             "clips": len(sample),
-            "clips_requested": clips,
+            "clips_requested": settings.clips,
             "clip_frames": CLIP_FRAMES,
             "horizon": HORIZON,
             "effect_prompts": effects.frames.shape[1],
@@ -161,7 +156,7 @@ def diagnose(
             "sampler": asdict(sampler),
             "psnr": PSNR_PROTOCOL,
             "seed": seed,
-            "batch": batch,
+            "batch": settings.batch,
             "device": str(world.device),
         },
     }
