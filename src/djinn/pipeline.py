@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Literal
 
 from djinn.actions.after_training import after_training, is_first_process
 from djinn.atomic import check_writable_folder
@@ -18,8 +17,6 @@ from djinn.train.stages import select_stages, stage_order
 
 AFTER_TRAINING = {"names": "naming the actions", "prompts": "choosing prompt images"}
 """What follows the stages of training, with what is printed when each begins."""
-STAGES = {spec.name: f"training {spec.title}" for spec in stage_order()} | AFTER_TRAINING
-"""All stages in order, with what is printed when each begins."""
 
 
 def train_and_name(
@@ -28,7 +25,7 @@ def train_and_name(
     config: TrainConfig,
     *,
     given: Collection[str] = (),
-    stage: Literal["all", "tokenizer", "dynamics"] = "all",
+    stage: str = "all",
     minutes: float | None = None,
     steps: int | None = None,
     announce: Callable[[str], None] | None = None,
@@ -40,40 +37,42 @@ def train_and_name(
         out: Run folder.
         config: Preset with the settings that were given.
         given: Names of the settings that were given (see `resolve_config`).
-        stage: Stage to train; with `tokenizer`, no world is exported and nothing follows.
+        stage: `all` or the stage to train. Actions are named if the dynamics are trained.
         minutes: Training time of the whole run.
         steps: Optimizer steps of each stage.
-        announce: Called with the name of each of `STAGES` when it begins, instead of printing it.
+        announce: Called with the name of each stage when it begins, instead of printing it.
 
     Raises:
         UserError: The data set, the run folder and the settings do not fit together.
         Stopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
     """
+    stages = stages_of(config, stage)
     data = Dataset.open(dataset)
     config = resolve_config(config, data, given=given, stage=stage, minutes=minutes, steps=steps)
     check_writable_folder(out)
-    announce = announce or stage_announcer(stages_of(config, stage))
+    announce = announce or stage_announcer(stages)
     before = _last_export(out)
     train(dataset, out, config, stage=stage, announce=announce)
-    if stage != "tokenizer":
+    if "dynamics" in stages:
         exported = _last_export(out) != before
         after_training(out, dataset, init_from=config.init_from, exported=exported, announce=announce)
 
 
-def stages_of(config: TrainConfig, stage: Literal["all", "tokenizer", "dynamics"]) -> list[str]:
-    """Return the stages of `STAGES` that a run goes through."""
+def stages_of(config: TrainConfig, stage: str) -> list[str]:
+    """Return the names of the training stages of a run, and of what follows them."""
     trained = [spec.name for spec in select_stages(stage, config)]
-    if stage == "tokenizer":
+    if "dynamics" not in trained:
         return trained
     return [*trained, *(name for name in AFTER_TRAINING if name != "names" or config.init_from is None)]
 
 
 def stage_announcer(stages: list[str]) -> Callable[[str], None]:
     """Return a function that prints a stage with its number, for example `2/4 training ...`."""
+    texts = {spec.name: f"training {spec.title}" for spec in stage_order()} | AFTER_TRAINING
 
     def announce(name: str) -> None:
         if is_first_process():
-            print(f"{stages.index(name) + 1}/{len(stages)} {STAGES[name]}", file=sys.stderr, flush=True)
+            print(f"{stages.index(name) + 1}/{len(stages)} {texts[name]}", file=sys.stderr, flush=True)
 
     return announce
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tyro.conf import arg
@@ -38,8 +38,8 @@ class TrainOptions:
     out: Annotated[Path, arg(metavar="RUN")]
     """Folder of the run, for checkpoints, metrics, images and the world. An existing run is
     resumed."""
-    stage: Literal["all", "tokenizer", "dynamics"] = "all"
-    """Stage to train."""
+    stage: str = "all"
+    """Stage to train: tokenizer, dynamics, or all."""
     minutes: float | None = None
     """Training time in minutes, instead of the preset's number of steps. --tokenizer-share divides
     it between the stages."""

@@ -104,7 +104,7 @@ UNLIMITED = 1_000_000_000
 
 def with_limits(
     config: TrainConfig,
-    stage: Literal["all", "tokenizer", "dynamics"] = "all",
+    stage: str = "all",
     *,
     minutes: float | None = None,
     steps: int | None = None,
@@ -113,7 +113,7 @@ def with_limits(
 
     Args:
         config: Config to change.
-        stage: Stages that are trained; the settings of the others are kept.
+        stage: `all` or the stage that is trained; the settings of the others are kept.
         minutes: Minutes of training of all stages, divided by `tokenizer_share`.
         steps: Optimizer steps of each stage. With `minutes` only, steps are unlimited.
 
@@ -127,8 +127,8 @@ def with_limits(
         return part if steps is None else dataclasses.replace(part, steps=steps)
 
     share = config.tokenizer_share if stage == "all" else 0.0
-    if stage != "dynamics":
+    if stage in ("all", "tokenizer"):
         config = dataclasses.replace(config, tokenizer=limit(config.tokenizer, share or 1.0))
-    if stage != "tokenizer":
+    if stage in ("all", "dynamics"):
         config = dataclasses.replace(config, dynamics=limit(config.dynamics, 1.0 - share))
     return config

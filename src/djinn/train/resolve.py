@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import Literal
 
 from djinn.config import StageConfig, TrainConfig, WorldConfig, with_limits
 from djinn.config.yaml import load_yaml
@@ -18,7 +17,7 @@ def resolve_config(
     dataset: Dataset,
     *,
     given: Collection[str] = (),
-    stage: Literal["all", "tokenizer", "dynamics"] = "all",
+    stage: str = "all",
     minutes: float | None = None,
     steps: int | None = None,
 ) -> TrainConfig:
@@ -43,7 +42,7 @@ def resolve_config(
         _check_fixed_settings(config.init_from, given)
         sizes = load_yaml(WorldConfig, find_world(config.init_from) / "config.yaml")
         config = dataclasses.replace(config, world=dataclasses.replace(sizes, fps=config.world.fps))
-        stage = "dynamics"
+        stage = "dynamics" if stage == "all" else stage
     world = config.world
     for side, actual in (("height", dataset.height), ("width", dataset.width)):
         if f"world.{side}" in given and getattr(world, side) != actual:
