@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 from importlib import import_module
+from typing import get_args
 
 import pytest
 
-from djinn.cli import VERBS, main, verb_module
+from djinn.cli import VERBS, main, parsing, verb_module
 from djinn.data.importers.registry import importers
 
 
@@ -78,6 +79,22 @@ def test_every_option_has_a_help_text(options: type):
 
 
 @pytest.mark.parametrize(
+    ("verb", "function"),
+    [
+        ("sample", "djinn.sample:sample"),
+        ("name", "djinn.actions.name_world:run_naming"),
+        ("diagnose", "djinn.diagnose.run:run_diagnosis"),
+        ("bench", "djinn.benchmark.run:bench"),
+        ("plan", "djinn.plan:print_plan"),
+    ],
+)
+def test_options_are_the_parameters_of_the_function_that_is_called(verb: str, function: str):
+    module, name = function.split(":")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters
+    assert set(parameters) == {field.name for field in dataclasses.fields(options_of(verb))}
+
+
+@pytest.mark.parametrize(
     ("verb", "options"),
     [
         ("data import videos", "--out --size --fps --fit"),
@@ -113,6 +130,14 @@ def test_help_verb_is_the_same_as_the_option(capsys: pytest.CaptureFixture):
     assert help_text(capsys, "help", "data", "info") == help_text(capsys, "data", "info", "--help")
     main(["help"])
     assert capsys.readouterr().out.startswith("usage: djinn VERB")
+
+
+def test_choices_are_those_of_the_functions_that_are_called():
+    from djinn.backends import select
+    from djinn.data.splits import SPLITS
+
+    assert get_args(parsing.Engine) == get_args(select.Engine)
+    assert get_args(parsing.Split) == SPLITS
 
 
 def test_version(capsys: pytest.CaptureFixture):
