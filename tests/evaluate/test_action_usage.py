@@ -26,7 +26,7 @@ def test_min_share_falls_with_the_number_of_codes():
 def test_lines_number_codes_from_0_with_their_names():
     text = "\n".join(action_usage(np.array([0, 1, 1]), 2).lines(["action 0", "jump"]))
     assert "2 of 2 codes in use" in text
-    assert "     0  33.3 %" in text and "1 jump  66.7 %" in text
+    assert "0       33.3 %" in text and "1 jump  66.7 %" in text
     assert COLLAPSED not in text
 
 

@@ -190,7 +190,7 @@ def test_page_with_all_parts(whole):
         "0.654",
         "Mean over 9 clips",
         "9 clips drawn with seed 0",
-        "13,724 steps",
+        "after 13,724 training steps",
         "perplexity of 300.0 of 1024 codes",
     ):
         assert part in page.text, part

@@ -90,7 +90,7 @@ def format_names(actions: Sequence[ActionName], evidence: Evidence) -> str:
         name = f"{action.name} (yours)" if action.is_custom else action.name
         rows.append([str(action.code), name, " ".join(action.keys) or "-", action.evidence or "no proposal"])
     names = [action.name for action in actions]
-    lines = [*align(rows, left=True), "", *evidence.effects.lines(names)]
+    lines = [*align(rows, left=4), "", *evidence.effects.lines(names)]
     lines += ["where the camera follows the player, the frame moves left when the player moves right"]
     if evidence.table is not None:
         lines += ["", *evidence.table.lines(names)]

@@ -85,7 +85,7 @@ class ActionEffects:
         return [
             f"effect of each action, held for {self.frames.shape[2] - 1} frames from {self.frames.shape[1]} prompts: "
             f"shift of the frame in pixels per frame; consistency {self.consistency:.2f} (0 to 1)",
-            *align(rows),
+            *align(rows, left=1),
         ]
 
 

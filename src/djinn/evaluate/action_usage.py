@@ -53,7 +53,7 @@ class ActionUsage:
             f"{self.transitions:,} transitions",
             *([COLLAPSED] if self.collapsed else []),
             "",
-            *align([["action", "share"], *rows]),
+            *align([["action", "share"], *rows], left=1),
         ]
 
 

@@ -96,7 +96,7 @@ class CodeTable:
         for code, counts in enumerate(self.counts):
             cells = [f"{100 * counts[j] / max(sum(counts), 1):.0f}" for j in columns]
             rows.append([action_label(code, names), *cells, self.labels[code] or "never used"])
-        lines = ["ground-truth actions of each latent action, in percent of its transitions", *align(rows)]
+        lines = ["ground-truth actions of each latent action, in percent of its transitions", *align(rows, left=1)]
         for where, agreement in (("all transitions", self.overall), ("transitions with change", self.changed)):
             lines.append(
                 f"{where} ({agreement.transitions:,}): code-to-action accuracy (majority vote) "

@@ -9,16 +9,16 @@ from djinn.models.action_names import default_name
 from djinn.models.training_summary import TrainingSummary
 
 
-def align(rows: Sequence[Sequence[str]], *, left: bool = False) -> list[str]:
+def align(rows: Sequence[Sequence[str]], *, left: int = 0) -> list[str]:
     """Return the rows of a table as lines with aligned columns.
 
     Args:
         rows: cells of each row.
-        left: align to the left instead of to the right.
+        left: number of columns aligned to the left; the others are aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    pad = str.ljust if left else str.rjust
-    return ["  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    pads = [str.ljust if i < left else str.rjust for i in range(len(widths))]
+    return ["  ".join(pad(*cell) for pad, *cell in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
 
 
 def percent(share: float) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from djinn.atomic import atomic_write
 from djinn.evaluate.action_effects import ActionEffects
 from djinn.evaluate.rollouts import Examples
+from djinn.evaluate.text import training_text
 from djinn.report import html_actions, html_cards, html_clips, html_quality
 from djinn.report.charts import require_plot
 from djinn.report.html_parts import flatten, origin_text
@@ -82,7 +83,7 @@ def _page(results: dict[str, Any], media: ReportMedia, progress: bool) -> str:
     )
     body = tag(
         "body",
-        tag("header", tag("h1", world), tag("p", _protocol_sentence(protocol)), class_="top"),
+        tag("header", tag("h1", world), *(tag("p", text) for text in _introduction(protocol)), class_="top"),
         tag("nav", *(tag("a", title, href=f"#{key}") for key, title, _ in sections), aria_label="Contents"),
         tag("main", *(tag("section", tag("h2", title), content, id=key) for key, title, content in sections)),
         tag("footer", tag("p", "Written by djinn eval. The protocol of all metrics is at the end of this page.")),
@@ -90,16 +91,18 @@ def _page(results: dict[str, Any], media: ReportMedia, progress: bool) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def _protocol_sentence(protocol: dict[str, Any]) -> str:
+def _introduction(protocol: dict[str, Any]) -> list[str]:
+    """Return sentences on the measurement and on the training of the world."""
     if not protocol:
-        return "The protocol of these metrics is missing."
+        return ["The protocol of these metrics is missing."]
     sampler = protocol.get("sampler") or {}
     sentence = f"Measured on {protocol.get('clips', '?')} clips of split '{protocol.get('split', '?')}' of "
     sentence += f"{protocol.get('dataset', '?')}, {protocol.get('prompt_frames', '?')} prompt frame(s) and "
     sentence += f"{protocol.get('horizon', '?')} generated frames"
     if sampler:
         sentence += f", {sampler.get('steps')} MaskGIT steps per frame at temperature {sampler.get('temperature'):g}"
-    return sentence + f", seed {protocol.get('seed', '?')}."
+    sentence += f", seed {protocol.get('seed', '?')}."
+    return [sentence, f"Training: {training_text(protocol.get('training'))}."]
 
 
 def _protocol(protocol: dict[str, Any]) -> Html:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from djinn.evaluate.action_usage import COLLAPSED
-from djinn.evaluate.text import percent, training_text
+from djinn.evaluate.text import percent
 from djinn.evaluate.token_metrics import collapsed_text
 from djinn.report.html_clips import FLAGS
 from djinn.report.html_parts import warnings
@@ -89,9 +89,6 @@ def _cards(results: dict[str, Any]) -> Iterator[Html]:
         "Distance between the features of real and generated clips in a video network. Lower is better.",
         "Comparable only for the same network, number and length of clips" if results.get("fvd") is not None else "",
     )
-    yield _card(
-        "Training", _steps(protocol.get("training")), f"{_sentence(training_text(protocol.get('training')))}", ""
-    )
 
 
 def _controllability(results: dict[str, Any], clips: Any) -> Html:
@@ -113,15 +110,6 @@ def _controllability(results: dict[str, Any], clips: Any) -> Html:
         + ("" if low is None else f"; 95 % interval {low:.1f} to {high:.1f} dB, bootstrap over clips")
         + ("" if empirical is None else f". Against actions drawn as often as inferred: {empirical:.1f} dB"),
     )
-
-
-def _steps(training: dict[str, Any] | None) -> str | None:
-    steps = (training or {}).get("dynamics_steps")
-    return None if steps is None else f"{steps:,} steps"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _card(name: str, value: str | None, meaning: str, protocol: str) -> Html:
