@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 MIN_ACTION_PERPLEXITY = 1.5
-"""Perplexity below which latent actions count as collapsed: one code with about 90 % of the uses."""
+"""Perplexity below which latent actions count as collapsed: one code with about 90 % of uses."""
 
 
 class CodeUsage(NamedTuple):
