@@ -104,15 +104,22 @@ def test_seed_without_effect_is_reported(make_world, sample, world, tmp_path, ca
         assert "has no effect" not in capsys.readouterr().err
 
 
-def test_a_world_with_actions_without_effect_is_reported(make_world, sample, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("steps", "gain", "note"),
+    [
+        (7, 5.0, "note: the world is hardly trained (tokenizer: 7 steps, dynamics: 7 steps); "),
+        (9_000, 0.01, "note: the latent actions have no effect yet (inferred actions gain +0.01 dB"),
+        (9_000, 5.0, ""),
+    ],
+)
+def test_worlds_without_control_are_reported(make_world, sample, tmp_path, capsys, steps, gain, note):
     world = make_world()
     world.prompts = [np.zeros((12, 10, 3), np.uint8)]
-    for gain, note in ((0.01, "note: the latent actions have no effect yet"), (5.0, "")):
-        world.training_summary = TrainingSummary(tokenizer_steps=7, dynamics_steps=7, val_gain=gain)
-        world.save_pretrained(tmp_path / "world")
-        sample(tmp_path / "world", "--actions", "1")
-        errors = capsys.readouterr().err
-        assert note in errors and ("note" in errors) == bool(note)
+    world.training_summary = TrainingSummary(tokenizer_steps=steps, dynamics_steps=steps, val_gain=gain)
+    world.save_pretrained(tmp_path / "world")
+    sample(tmp_path / "world", "--actions", "1")
+    errors = capsys.readouterr().err
+    assert note in errors and ("note" in errors) == bool(note)
 
 
 def test_unreadable_images_are_refused(world, sample, tmp_path):

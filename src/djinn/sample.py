@@ -95,7 +95,7 @@ def _start_frame(world: World, image: Path | None, prompt: int | None) -> UInt8[
 def _print_notes(world: World, sampler: SamplerConfig, seed: int | None) -> None:
     """Print what the user might not expect of the video."""
     summary = world.training_summary
-    if summary is not None and summary.controllability in ("none", "weak"):
+    if summary is not None and (summary.level == "untrained" or summary.controllability in ("none", "weak")):
         print(f"note: {summary.describe()}", file=sys.stderr)
     if seed is not None and sampler.is_deterministic:
         print(
