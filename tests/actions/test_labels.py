@@ -23,7 +23,7 @@ def test_words_that_ground_truth_actions_have_in_common():
     )
     expected = [("right", "up"), ("up",), ("left",), (), ("stay",), ()]
     assert [label.words for label in labels] == expected
-    assert "left 90%" in labels[2].evidence and "in val" in labels[2].evidence
+    assert "left 90 %" in labels[2].evidence and "in val" in labels[2].evidence
 
 
 def test_jumps_to_both_sides_are_labelled_up():

@@ -188,7 +188,7 @@ def test_unused_codes_get_no_keys(scroll):
     actions = propose_names(Evidence(effects, None, "val", usage))
     assert names(actions) == ["left", "right", "stay"]
     assert [action.keys for action in actions] == [("ArrowLeft",), (), ()]
-    assert "inferred for only 0.0% of 120 transitions" in actions[1].evidence
+    assert "inferred for only 0 % of 120 transitions" in actions[1].evidence
 
 
 @pytest.mark.parametrize(

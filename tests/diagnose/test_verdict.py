@@ -310,7 +310,7 @@ def test_values_stay_in_their_ranges():
     assert "31.2 times the real change" in dynamics.meaning and "%" not in dynamics.meaning
     assert decoder.value is None and decoder.passed
     assert "n/a (the real clips do not change)" in decoder.meaning
-    assert "40% of the real change" in response_checks(interventions(response=40.0), seed=0)[0].meaning
+    assert "40 % of the real change" in response_checks(interventions(response=40.0), seed=0)[0].meaning
 
 
 def interventions(*, change_lost=10.0, repeat=100.0, response=50.0, prompt=100.0, decoder_repeat=100.0):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from djinn.evaluate.code_table import CodeTable
+from djinn.evaluate.text import percent
 
 MIN_SHARE = 0.5
 """Share of the ground-truth actions, or of the prompts, that must have a word."""
@@ -77,7 +78,7 @@ def labels_from_ground_truth(table: CodeTable, split: str) -> list[ActionLabel]:
             labels.append(ActionLabel(()))
             continue
         found = [(word, float(share[i]), float(base[i])) for i, word in enumerate([*words, STAY]) if clear[i]]
-        shares = ", ".join(f"{word} {s:.0%} (of all transitions {b:.0%})" for word, s, b in found)
+        shares = ", ".join(f"{word} {percent(s)} (of all transitions {percent(b)})" for word, s, b in found)
         labels.append(
             ActionLabel(
                 sort_words(word for word, _, _ in found),

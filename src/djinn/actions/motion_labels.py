@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from djinn.actions.labels import AXES, MIN_SHARE, STAY, ActionLabel, sort_words
 from djinn.evaluate.action_effects import ActionEffects
+from djinn.evaluate.text import percent
 
 MIN_SHIFT = 0.25
 """Shift of the whole frame, in pixels per frame, that counts as motion."""
@@ -43,12 +44,14 @@ def labels_from_motion(effects: ActionEffects) -> list[ActionLabel]:
     for directions, still in zip(found, stay, strict=True):
         if directions:
             words = [AXES[axis][(speed > 0) != camera] for axis, speed, _ in directions]
-            parts = [f"{abs(v):.1f} px per frame {AXES[axis][v > 0]} from {share:.0%}" for axis, v, share in directions]
+            parts = [
+                f"{abs(v):.1f} px per frame {AXES[axis][v > 0]} from {percent(share)}" for axis, v, share in directions
+            ]
             strength = min(abs(speed) * share for _, speed, share in directions)
             evidence = f"{what} {' and '.join(parts)} of {prompts} prompts"
             labels.append(ActionLabel(sort_words(words), strength, evidence))
         elif still >= MIN_SHARE:
-            labels.append(ActionLabel((STAY,), float(still), f"no motion from {still:.0%} of {prompts} prompts"))
+            labels.append(ActionLabel((STAY,), float(still), f"no motion from {percent(still)} of {prompts} prompts"))
         else:
             labels.append(ActionLabel(()))
     return labels

@@ -28,6 +28,7 @@ from djinn.evaluate.action_usage import ActionUsage, action_usage
 from djinn.evaluate.clips import check_match, draw_clips, held_out_split
 from djinn.evaluate.code_table import CodeTable
 from djinn.evaluate.inference import evaluation_mode, infer_code_table
+from djinn.evaluate.text import percent
 from djinn.models.action_names import ActionName, default_name, proposed
 from djinn.models.training_summary import TrainingSummary
 from djinn.models.world import World
@@ -133,7 +134,7 @@ def _no_effect(evidence: Evidence) -> str | None:
     if training is not None:
         unmeasured = training.controllability == "unknown" and training.level == "untrained"
         if training.controllability == "none" or unmeasured:
-            return f"the world is not trained enough: {training.describe()}"
+            return training.describe()
     if (evidence.effects.differences <= SAME_OUTCOME).all():
         return "no measurable effect: all actions generate the same frames"
     return None
@@ -202,7 +203,7 @@ def _without_duplicates(evidence: Evidence, labels: list[ActionLabel]) -> list[A
         if leader != code:
             note = f"generates the same frames as action {leader}"
         elif usage is not None and usage.transitions >= MIN_TRANSITIONS and usage.shares[code] < usage.min_share:
-            note = f"inferred for only {usage.shares[code]:.1%} of {usage.transitions:,} transitions"
+            note = f"inferred for only {percent(usage.shares[code])} of {usage.transitions:,} transitions"
         else:
             marked.append(label)
             continue

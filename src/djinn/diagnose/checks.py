@@ -63,7 +63,7 @@ def tokenizer_checks(results: InterventionResults) -> list[Check]:
     lost = results.change_lost.sum() / results.repeat.sum()
     reconstructed, repeated = _psnr(results.tokenizer).mean(), _psnr(results.repeat).mean()
     codes, perplexity = len(results.tokens), 2 ** entropy_bits(results.tokens)
-    kept = f"{1 - lost:.0%}" if lost < 1 else f"none (its error is {lost:.3g} times the change)"
+    kept = f"{percent(1 - lost)}" if lost < 1 else f"none (its error is {lost:.3g} times the change)"
     return [
         at_least(
             "tokenizer_change_kept",
@@ -100,7 +100,7 @@ def code_checks(results: InterventionResults, vectors: Float[np.ndarray, "codes 
             usage.perplexity,
             MIN_ACTION_PERPLEXITY,
             f"effective number of latent actions: {usage.perplexity:.1f} of {len(vectors)}; the most frequent one has "
-            f"{max(usage.shares):.0%} of {usage.transitions} transitions{identical}",
+            f"{percent(max(usage.shares))} of {usage.transitions} transitions{identical}",
         ),
         at_least(
             "codes_in_use",
@@ -113,7 +113,7 @@ def code_checks(results: InterventionResults, vectors: Float[np.ndarray, "codes 
             information,
             STILL_INFORMATION,
             f"share of the information of an inferred action that is present in a still frame beside it: "
-            f"{information:.0%}; near 0 % if actions describe motion, near 100 % if they describe the scene",
+            f"{percent(information)}; near 0 % if actions describe motion, near 100 % if they describe the scene",
         ),
     ]
 
@@ -238,7 +238,7 @@ def effect_checks(effects: ActionEffects) -> list[Check]:
             "effect_consistency",
             value,
             CONSISTENCY,
-            f"share of the differences in motion between actions that the action explains: {value:.0%}, from "
+            f"share of the differences in motion between actions that the action explains: {percent(value)}, from "
             f"{effects.frames.shape[1]} prompts; 100 % if each has the same effect everywhere",
         )
     ]
@@ -254,8 +254,8 @@ def drift_checks(summary: dict[str, Any]) -> list[Check]:
             len(flags),
             0,
             f"faults of roll-outs of {summary['frames']} frames: {faults} (at the end: sharpness {late['sharpness']:.2f} "
-            f"of the start, color distance {late['color']:.0f} grey levels, {late['change']:.1%} of the pixels change "
-            f"per frame, {late['repetition']:.0%} of the roll-outs repeat)",
+            f"of the start, color distance {late['color']:.0f} grey levels, {percent(late['change'])} of the pixels change "
+            f"per frame, {percent(late['repetition'])} of the roll-outs repeat)",
         )
     ]
 
@@ -275,7 +275,7 @@ def _relative(ratio: float | None) -> str:
     """Format a change relative to the real change of the clips: as a percentage, or as a factor above 1."""
     if ratio is None:
         return "n/a (the real clips do not change)"
-    return f"{ratio:.0%} of the real change" if ratio <= 1 else f"{ratio:.3g} times the real change"
+    return f"{percent(ratio)} of the real change" if ratio <= 1 else f"{ratio:.3g} times the real change"
 
 
 def _db(interval: Interval) -> str:

@@ -14,7 +14,7 @@ from djinn.config import SamplerConfig
 from djinn.errors import UserError
 from djinn.evaluate.inference import evaluation_mode
 from djinn.evaluate.motion import block_flow, global_shift, grey
-from djinn.evaluate.text import action_label, align
+from djinn.evaluate.text import action_label, align, signed
 from djinn.generate.session import Session
 from djinn.models.world import World
 
@@ -79,7 +79,7 @@ class ActionEffects:
         """
         rows = [["action", "dx", "dy", "prompts that agree", "flow agreement", "change (grey levels)"]]
         for effect in self.codes:
-            shift = [f"{pixels:+.1f}" for pixels in effect.shift]
+            shift = [signed(pixels) for pixels in effect.shift]
             agreement = [f"{100 * effect.shift_agreement:.0f} %", f"{effect.flow_agreement:.2f}"]
             rows.append([action_label(effect.code, names), *shift, *agreement, f"{effect.change:.1f}"])
         return [

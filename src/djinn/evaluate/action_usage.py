@@ -51,7 +51,6 @@ class ActionUsage:
             f"latent actions: {self.num_used} of {len(self.shares)} codes in use (at least "
             f"{percent(self.min_share)}), entropy {self.entropy_bits:.2f} bits, perplexity {self.perplexity:.2f}, "
             f"{self.transitions:,} transitions",
-            *([COLLAPSED] if self.collapsed else []),
             "",
             *align([["action", "share"], *rows], left=1),
         ]

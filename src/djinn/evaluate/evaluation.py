@@ -15,7 +15,7 @@ from djinn.config import SamplerConfig, adjust
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
 from djinn.evaluate.action_effects import ActionEffects, measure_action_effects
-from djinn.evaluate.action_usage import ActionUsage, action_usage
+from djinn.evaluate.action_usage import COLLAPSED, ActionUsage, action_usage
 from djinn.evaluate.clips import ClipSample, check_match, draw_clips, spread_over_sources
 from djinn.evaluate.code_table import CodeTable
 from djinn.evaluate.detectors import load_detector, random_detector
@@ -26,7 +26,7 @@ from djinn.evaluate.inference import evaluation_mode, infer_code_table
 from djinn.evaluate.long_rollouts import LongRollouts, draw_long_clips, measure_long_rollouts
 from djinn.evaluate.settings import EvaluationSettings
 from djinn.evaluate.rollouts import ROLLOUTS_PER_CLIP, Examples, RolloutMetrics, draw_actions, rollout_clips
-from djinn.evaluate.token_metrics import TokenMetrics
+from djinn.evaluate.token_metrics import TokenMetrics, collapsed_text
 from djinn.models.world import World
 
 EFFECT_FRAMES = 4
@@ -80,6 +80,12 @@ class Evaluation:
             *(self.action_effects, self.drift, self.long_rollouts),
         )
         yield from (metric for metric in measured if metric is not None)
+
+    def warnings(self) -> list[str]:
+        """Return why metrics have no meaning, empty if there is no reason."""
+        warnings = [COLLAPSED] if self.action_usage.collapsed else []
+        codebook = self.tokens.summary()["codebook"]
+        return [*warnings, collapsed_text(codebook)] if codebook["collapsed"] else warnings
 
     def summary(self) -> dict[str, Any]:
         """Return plain values, ready for JSON.

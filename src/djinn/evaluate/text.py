@@ -17,13 +17,24 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 0) -> list[str]:
         left: number of columns aligned to the left; the others are aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    pads = [str.ljust if i < left else str.rjust for i in range(len(widths))]
-    return ["  ".join(pad(*cell) for pad, *cell in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def percent(share: float) -> str:
-    """Format a small share with two significant digits, for example `0.16 %`."""
-    return f"{100 * share:.2g} %"
+    """Format a share as an integer percentage, with two significant digits below 10 %: `45 %`, `0.16 %`."""
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.2g} %"
+
+
+def signed(value: float) -> str:
+    """Format a number with its sign and one decimal, zero without a sign."""
+    return f"{value:+.1f}" if abs(value) >= 0.05 else "0.0"
 
 
 def action_label(code: int, names: Sequence[str] | None) -> str:

@@ -113,7 +113,7 @@ class TokenMetrics:
     def lines(self, names: Sequence[str]) -> list[str]:
         """Return the metrics as text for the terminal. They do not depend on the names of actions."""
         if self.collapsed:
-            return [collapsed_text(self.summary()["codebook"])]
+            return ["next tokens    n/a: the tokenizer has collapsed"]
         parts = []
         for score, label in ((self.masked, "masked as in training"), (self.full_frame, "full frame masked")):
             values = score.summary()

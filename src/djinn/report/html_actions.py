@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from djinn.evaluate.action_effects import ActionEffects
-from djinn.evaluate.text import action_label, percent
+from djinn.evaluate.text import action_label, percent, signed
 from djinn.report.animation import action_rows, side_by_side, stack_vertically
 from djinn.report.html_parts import animation, missing
 from djinn.report.markup import Html, join, table, tag
@@ -140,7 +140,7 @@ def _effects(results: dict[str, Any], effects: ActionEffects | None) -> Html:
 
 
 def _pixels(shift: list[float]) -> str:
-    return ", ".join(f"{v:+.1f}" if abs(v) >= 0.05 else "0" for v in shift)
+    return ", ".join(signed(v) for v in shift)
 
 
 def _field(field: Float[np.ndarray, "rows columns 2"], longest: float) -> Html:

@@ -10,7 +10,7 @@ from djinn.evaluate.text import training_text
 
 def format_report(evaluation: Evaluation) -> str:
     """Return the protocol and all metrics as text."""
-    lines = _protocol_lines(evaluation.protocol)
+    lines = [*_protocol_lines(evaluation.protocol), *evaluation.warnings()]
     for metric in evaluation.metrics():
         lines += ["", *metric.lines(evaluation.action_names)]
     return "\n".join(lines)
