@@ -47,7 +47,7 @@ def test_onnx_and_torch_generate_the_same_tokens(make_world, action, time_every,
 
 @pytest.mark.parametrize(("action", "time_every"), MODES)
 def test_logits_and_caches_equal_those_of_torch(make_world, action, time_every):
-    """Passes of one to three frames, with masked tokens and selected positions, beyond the window."""
+    """Passes of 1 to 3 frames, with masked tokens and selected positions, beyond the window."""
     world = make_world(action=action, time_every=time_every, frames=4)
     with torch.no_grad():
         for block in world.dynamics.transformer.blocks:

@@ -1,7 +1,7 @@
 """Sessions in forked processes, as Gymnasium's `AsyncVectorEnv` starts them on Linux.
 
-OpenMP's thread pool does not survive a fork: without `djinn.nn.fork` a step in the child waits for its
-threads forever. The shipped world is large enough for torch to use several threads.
+OpenMP's thread pool does not survive a fork: without `djinn.nn.fork` a step in the child waits for
+its threads forever. The shipped world is large enough for torch to use several threads.
 """
 
 import multiprocessing
