@@ -107,7 +107,7 @@ def train_world(args: argparse.Namespace, config: TrainConfig) -> None:
     Raises:
         UserError: The run folder is not usable, for example trained with other settings.
     """
-    from djinn.pipeline import AFTER_TRAINING, STAGES, train_and_name
+    from djinn.pipeline import AFTER_TRAINING, stage_texts, train_and_name
 
     dataset, run = args.folder / "data", args.folder / WORLD
     limits = ["--minutes", f"{args.minutes:g}", "--dynamics.min-steps", str(args.steps)]
@@ -115,8 +115,10 @@ def train_world(args: argparse.Namespace, config: TrainConfig) -> None:
     # the command that the trainer prints for resuming the run
     sys.argv = ["djinn", "train", str(dataset), "--preset", args.preset, "--out", str(run), *limits]
 
+    texts = stage_texts()
+
     def announce(stage: str) -> None:
-        print(f"== {4 if stage in AFTER_TRAINING else 3}/5 {STAGES[stage]}", flush=True)
+        print(f"== {4 if stage in AFTER_TRAINING else 3}/5 {texts[stage]}", flush=True)
 
     try:
         train_and_name(dataset, run, config, minutes=args.minutes, announce=announce)

@@ -66,9 +66,14 @@ def stages_of(config: TrainConfig, stage: str) -> list[str]:
     return [*trained, *(name for name in AFTER_TRAINING if name != "names" or config.init_from is None)]
 
 
+def stage_texts() -> dict[str, str]:
+    """Return what is printed when a stage begins, for each registered stage and what follows."""
+    return {spec.name: f"training {spec.title}" for spec in stage_order()} | AFTER_TRAINING
+
+
 def stage_announcer(stages: list[str]) -> Callable[[str], None]:
     """Return a function that prints a stage with its number, for example `2/4 training ...`."""
-    texts = {spec.name: f"training {spec.title}" for spec in stage_order()} | AFTER_TRAINING
+    texts = stage_texts()
 
     def announce(name: str) -> None:
         if is_first_process():
