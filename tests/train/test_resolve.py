@@ -10,6 +10,8 @@ from djinn.config.presets import PRESETS
 from djinn.errors import UserError
 from djinn.train.resolve import resolve_config
 
+pytestmark = pytest.mark.unchecked  # a namespace stands for the data set
+
 
 def resolved(*args: str, size=(64, 64), fps=10.0):
     options, config, given = parse_train(["data", "--out", "run", *args])

@@ -36,7 +36,7 @@ Engine = Literal["auto", "torch", "onnx", "int8"]
 Split = Literal["train", "val", "test"]
 
 
-def parse(options: type[T], args: list[str], prog: str, *, default: Any = tyro.MISSING_NONPROP) -> T:
+def parse(options: type[T], args: list[str], prog: str) -> T:
     """Parse a command line.
 
     Each field of the dataclass is an option; its docstring is the help text. Fields of a nested
@@ -47,18 +47,17 @@ def parse(options: type[T], args: list[str], prog: str, *, default: Any = tyro.M
         args: The command line after the verb. With `-h` or `--help` the help is printed and the
             program exits.
         prog: Name of the command, such as `djinn train`.
-        default: Instance of `options` with other defaults than its own.
 
     Raises:
         UserError: An option is unknown, missing, or has an invalid value.
     """
     settings: dict[str, Any] = {"prog": prog, "config": (FlagCreatePairsOff,), "registry": _REGISTRY}
     if "-h" in args or "--help" in args:
-        return tyro.cli(options, args=["--help"], default=default, **settings)
+        return tyro.cli(options, args=["--help"], **settings)
     output = _Output()
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
-            return tyro.cli(options, args=args, default=default, **settings)
+            return tyro.cli(options, args=args, **settings)
     except SystemExit:
         raise UserError(_one_sentence(output.getvalue(), prog)) from None
 

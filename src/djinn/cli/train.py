@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import arg
 
 from djinn.cli.parsing import DatasetFolder, parse
@@ -38,7 +38,7 @@ class TrainOptions:
     out: Annotated[Path, arg(metavar="RUN")]
     """Folder of the run, for checkpoints, metrics, images and the world. An existing run is
     resumed."""
-    stage: str = "all"
+    stage: Annotated[str, arg(metavar="NAME")] = "all"
     """Stage to train: tokenizer, dynamics, or all."""
     minutes: float | None = None
     """Training time in minutes, instead of the preset's number of steps. --tokenizer-share divides
@@ -53,14 +53,6 @@ class TrainOptions:
             raise UserError(f"--steps must be at least 1, got {self.steps}")
 
 
-@dataclass(frozen=True)
-class _AllOptions:
-    """Train a world on a data set: all options, with the preset's values as defaults."""
-
-    options: Annotated[TrainOptions, arg(name="")]
-    config: Annotated[TrainConfig, arg(name="")]
-
-
 def parse_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
     """Parse the command line of `djinn train`.
 
@@ -73,8 +65,13 @@ def parse_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
     """
     name = _last_value("preset", args)
     config = get_preset(name) if name is not None else TrainConfig()
-    default = _AllOptions(tyro.MISSING_NONPROP, config)
-    parsed = parse(_AllOptions, ["--help"] if "--help-config" in args else args, "djinn train", default=default)
+    # built here, since the type checker of the tests would refuse a default without options
+    options = dataclasses.make_dataclass(
+        "AllOptions",
+        [("options", Annotated[TrainOptions, arg(name="")]), ("config", Annotated[TrainConfig, arg(name="")], config)],
+        namespace={"__doc__": "Train a world on a data set: all options, with the preset's values as defaults."},
+    )
+    parsed = parse(options, ["--help"] if "--help-config" in args else args, "djinn train")
     given = {text.split("=")[0].removeprefix("--").replace("-", "_") for text in args if text.startswith("--")}
     return parsed.options, parsed.config, given
 
