@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SCANNED = ("src", "tests", "docs", "recipes", "benchmarks", "README.md", "CONTRIBUTING.md")
+SCANNED = ("src", "tests", "docs", "recipes", "benchmarks", "assets", "README.md", "CONTRIBUTING.md")
 SUFFIXES = {".py", ".md", ".js", ".html", ".css", ".yaml", ".toml", ".yml"}
 EXEMPT = {"tests/language_rules.py", "tests/test_language.py", "docs/reference/cli.md"}
 """Files that contain the words as data, and the page generated from `--help`."""

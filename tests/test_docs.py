@@ -100,6 +100,12 @@ def test_paper_map_names_existing_code():
             assert name in existing, f"{name} is not in {file}"
 
 
+def test_pages_included_in_the_site_have_no_relative_links():
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        targets = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+        assert all("://" in target for target in targets), page
+
+
 def test_relative_links_of_root_pages_exist():
     for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md", "benchmarks/README.md"):
         file = ROOT / page
