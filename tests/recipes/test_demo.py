@@ -13,8 +13,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from djinn.config import TrainConfig
 
 pytest.importorskip("uvicorn", reason="needs the extra 'play'")
 
@@ -93,6 +96,23 @@ def test_ctrl_c_ends_demo_and_its_processes(demo, stage) -> None:
     output, errors = demo.communicate(timeout=120)
     assert demo.returncode == 0 and "Stopped." in output and "Traceback" not in errors, errors
     assert pids and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_training_stages_are_announced(recipe, monkeypatch, tmp_path, capsys) -> None:
+    module = recipe("demo")
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--train", "--folder", str(tmp_path), "--preset", "tiny"])
+    stages = ["tokenizer", "dynamics", "names", "prompts"]
+
+    def train_and_name(dataset: Path, run: Path, config: TrainConfig, **options: Any) -> None:
+        assert (dataset, run) == (tmp_path / "data", tmp_path / "my-coinrun")
+        assert config.tokenizer.min_steps == config.dynamics.min_steps == 50 and options["minutes"] == 1
+        for stage in stages:
+            options["announce"](stage)
+
+    monkeypatch.setattr("djinn.pipeline.train_and_name", train_and_name)
+    module.main()
+    assert [line[:6] for line in capsys.readouterr().out.splitlines()] == ["== 3/5", "== 3/5", "== 4/5", "== 4/5"]
+    assert sys.argv[:3] == ["djinn", "train", str(tmp_path / "data")]  # the command that resumes the run
 
 
 @pytest.mark.parametrize(
