@@ -3,7 +3,7 @@
 # make test-isa  the numerical tests under other instruction sets                 make clean   remove generated files
 #
 # Nothing is compiled. The CPU build of torch is installed from pytorch.org if reachable, else from pip's index.
-# For a GPU, make setup TORCH_INDEX= installs torch from PyPI; an address there is an additional index.
+# For a GPU, make setup TORCH_INDEX= installs torch from PyPI; a URL there is an additional index.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -21,7 +21,7 @@ MINUTES ?= 1
 STEPS ?= 50
 PRESET ?= finetune
 ARGS ?=
-# one thread a worker: two workers with two threads each would only wait for each other
+# one thread per worker: two workers with two threads each would compete for the cores
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(or $(WORKERS),2) --jaxtyping-packages=djinn,typecheck.check
 
 help:
@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 	  echo "Djinn needs Python 3.11 or 3.12 with its venv module, and none was found."; \
 	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv; else from python.org),"; \
-	  echo "or name the one you have: make setup PYTHON=/path/to/python3.11"; \
+	  echo "or pass its path: make setup PYTHON=/path/to/python3.11"; \
 	  exit 1; fi
 	@echo "== Setting up $(VENV) with $$($(PYTHON) --version): a few minutes, most of them for torch"
 	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
@@ -43,7 +43,7 @@ $(VENV)/.installed: pyproject.toml
 	  then index=$(TORCH_CPU); fi; fi; \
 	pip() { $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --retries 1 "$$@"; }; \
 	if [ -n "$$index" ]; then pip --extra-index-url "$$index" '$(TORCH)' || echo "nothing from $$index: trying without"; fi; \
-	pip -e '.[$(EXTRAS)]' || { echo "pip could not install everything and says why above. To try again: make setup"; exit 1; }
+	pip -e '.[$(EXTRAS)]' || { echo "pip failed; its error message is above. To retry: make setup"; exit 1; }
 	@$(VENV)/bin/python -c 'import torch, djinn; print(f"== Ready: djinn {djinn.__version__}, torch {torch.__version__}")'
 	@touch $@
 

@@ -193,7 +193,7 @@ A playable world learned from videos of CoinRun without labels. Play it with `dj
   The true actions were not used in training.
 - **Compute:** {compute}.
 - **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({sizes}),
-  {world.config.tokens_per_frame} tokens per frame, {world.config.context_frames} frames of memory.
+  {world.config.tokens_per_frame} tokens per frame, context of {world.config.context_frames} frames.
 
 Measured on {protocol["clips"]} clips of levels {first:,} to {end - 1:,}, {protocol["prompt_frames"]} prompt frame,
 {protocol["sampler"]["steps"]} MaskGIT steps at temperature {protocol["sampler"]["temperature"]:g}, seed {protocol["seed"]}:
@@ -206,9 +206,9 @@ Measured on {protocol["clips"]} clips of levels {first:,} to {end - 1:,}, {proto
 |---|---|---|---|
 {action_rows}
 
-**Limits.** The world was trained on one game in {metadata["mode"]} mode and remembers
+**Limits.** The world was trained on one game in {metadata["mode"]} mode and has a context of
 {world.config.context_frames} frames: content that leaves the screen is generated from scratch when it returns.
-Frames are soft, coins and monsters come and go, and no level can be won. From images of other games
+Frames are blurry, coins and monsters appear and disappear, and no level can be won. From images of other games
 it generates something like CoinRun.
 
 **License.** The weights are Apache-2.0, as Djinn. The game is Procgen (OpenAI, MIT). Its art, visible

@@ -1,4 +1,4 @@
-"""Memory of a world: windows of 4, 8 and 16 frames, with equal frames per batch and equal time.
+"""Context length: windows of 4, 8 and 16 frames, with equal frames per batch and equal time.
 
     python recipes/window.py  # records CoinRun, 3 arms of 4 minutes
     python recipes/window.py --data DATA --test TEST --minutes 18  # actions have an effect
@@ -48,7 +48,7 @@ def _arm(frames: int, batch: int, tokenizer_batch: int) -> Arm:
 
 STUDY = Study(
     name="window",
-    title="Memory of a world",
+    title="Context length",
     arms=(_arm(8, 8, 4), _arm(16, 4, 2), _arm(4, 16, 8)),
     paper="The paper uses 16 frames everywhere (sections 2.1 and 3) and reports no other windows.",
     columns=(

@@ -107,7 +107,7 @@ def test_seed_without_effect_is_reported(make_world, sample, world, tmp_path, ca
 @pytest.mark.parametrize(
     ("steps", "gain", "note"),
     [
-        (7, 5.0, "note: the world is hardly trained (tokenizer: 7 steps, dynamics: 7 steps); "),
+        (7, 5.0, "note: the world is barely trained (tokenizer: 7 steps, dynamics: 7 steps); "),
         (9_000, 0.01, "note: the latent actions have no effect yet (inferred actions gain +0.01 dB"),
         (9_000, 5.0, ""),
     ],

@@ -1,4 +1,4 @@
-"""Atomic file writes, checks of input and output paths, and clear errors of the file system."""
+"""Atomic file writes, checks of input and output paths, and messages for file system errors."""
 
 from __future__ import annotations
 

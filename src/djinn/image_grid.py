@@ -36,7 +36,7 @@ class GridRow:
 def draw_grid(rows: Sequence[GridRow], columns: Sequence[str] = (), *, tile: int = 96) -> Image.Image:
     """Draw videos of one frame size, time from left to right.
 
-    Small frames are enlarged by an integer factor with nearest-neighbour interpolation.
+    Small frames are enlarged by an integer factor with nearest-neighbor interpolation.
 
     Args:
         rows: the videos, from top to bottom.

@@ -1,4 +1,4 @@
-"""Reading of image files, and cropping and resizing of images to prompts."""
+"""Read image files, and crop and resize images to prompts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def decode_image(data: bytes, name: str = "this file") -> Image.Image:
 
     Args:
         data: Content of a PNG, JPEG or WebP file.
-        name: What error messages call the file.
+        name: Name of the file in error messages.
 
     Returns:
         An RGB image, transparent parts white. Large JPEG files are decoded at reduced resolution.
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Crop the centre of an image to an aspect ratio and resize it.
+    """Crop the center of an image to an aspect ratio and resize it.
 
     Downscaling averages over areas, upscaling is bicubic.
 

@@ -12,8 +12,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> bool:
     """Make the C library reuse freed memory instead of returning it to the operating system.
 
-    By default glibc maps each large tensor afresh, and the kernel zeroes its pages on first access,
-    which takes an eighth of the time of training on a CPU. Peak memory does not change.
+    By default glibc maps new memory for each large tensor, and the kernel zeroes its pages on first
+    access, which takes an eighth of the training time on a CPU. Peak memory does not change.
 
     Returns:
         Whether the setting is in effect: False without glibc.

@@ -16,7 +16,7 @@ from djinn.train.run import train
 from djinn.train.stages import select_stages, stage_order
 
 AFTER_TRAINING = {"names": "naming the actions", "prompts": "choosing prompt images"}
-"""What follows the stages of training, with what is printed when each begins."""
+"""Steps after the training stages, with the text that is printed when each begins."""
 
 
 def train_and_name(
@@ -43,7 +43,7 @@ def train_and_name(
         announce: Called with the name of each stage when it begins, instead of printing it.
 
     Raises:
-        UserError: The data set, the run folder and the settings do not fit together.
+        UserError: The data set, the run folder and the settings are inconsistent.
         Stopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
     """
     stages = stages_of(config, stage)
@@ -59,7 +59,7 @@ def train_and_name(
 
 
 def stages_of(config: TrainConfig, stage: str) -> list[str]:
-    """Return the names of the training stages of a run, and of what follows them."""
+    """Return the names of the training stages of a run and of the steps after them."""
     trained = [spec.name for spec in select_stages(stage, config)]
     if "dynamics" not in trained:
         return trained
@@ -83,6 +83,6 @@ def stage_announcer(stages: list[str]) -> Callable[[str], None]:
 
 
 def _last_export(run: Path) -> float | None:
-    """Return when the world of a run was last written, None if it was not."""
+    """Return the time at which the world of a run was last written, None if it was not."""
     file = run / "world" / WEIGHTS[0]
     return file.stat().st_mtime if file.is_file() else None

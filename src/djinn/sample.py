@@ -41,9 +41,9 @@ def sample(
         out: Video file: `.mp4`, `.gif`, or `.png` for all frames side by side.
         image: Image file to start from; None starts from one of the world's prompts.
         prompt: Number of the world's prompt; None is the first one.
-        seed: Seed of the draws; None is 0.
+        seed: Random seed; None is 0.
         steps: MaskGIT steps per frame; None is the world's own setting.
-        temperature: Temperature of the token draws; None is the world's own setting.
+        temperature: Sampling temperature; None is the world's own setting.
         fps: Frames per second of the video; None is the world's own speed.
         device: Device to compute on; None is the GPU if there is one.
 
@@ -67,7 +67,7 @@ def sample(
 
 
 def _check_options(out: Path, image: Path | None, prompt: int | None, seed: int | None, fps: float | None) -> None:
-    """Refuse what can be refused before the world is loaded."""
+    """Check the options that can be checked before the world is loaded."""
     if image is not None and prompt is not None:
         raise UserError("--image and --prompt are two ways to choose the first frame: give one of them")
     if out.suffix.lower() not in FORMATS:
@@ -93,7 +93,7 @@ def _start_frame(world: World, image: Path | None, prompt: int | None) -> UInt8[
 
 
 def _print_notes(world: World, sampler: SamplerConfig, seed: int | None) -> None:
-    """Print what the user might not expect of the video."""
+    """Print notes on an untrained world and on a seed without effect."""
     summary = world.training_summary
     if summary is not None and (summary.level == "untrained" or summary.controllability in ("none", "weak")):
         print(f"note: {summary.describe()}", file=sys.stderr)

@@ -46,7 +46,7 @@ def test_description_states_effect_gain_codes_and_steps():
 def test_description_of_an_untrained_world_begins_with_its_steps():
     summary = TrainingSummary(tokenizer_steps=7, dynamics_steps=20, val_gain=0.02)
     assert summary.describe().startswith(
-        "the world is hardly trained (tokenizer: 7 steps, dynamics: 20 steps); the latent actions have no effect yet"
+        "the world is barely trained (tokenizer: 7 steps, dynamics: 20 steps); the latent actions have no effect yet"
     )
     assert TrainingSummary(tokenizer_steps=500, dynamics_steps=None, val_gain=2.0).untrained_stages == {}
 

@@ -52,7 +52,7 @@ def test_named_actions_keep_their_code(tab) -> None:
         (TrainingSummary(tokenizer_steps=7), "was not evaluated in training"),
         (
             TrainingSummary(7, 3, val_gain=0.01),
-            "hardly trained (tokenizer: 7 steps, dynamics: 3 steps); the latent actions have no effect",
+            "barely trained (tokenizer: 7 steps, dynamics: 3 steps); the latent actions have no effect",
         ),
         (TrainingSummary(2000, 3000, val_gain=0.5), ""),
         (CLEAR, ""),

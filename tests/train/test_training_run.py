@@ -95,7 +95,7 @@ def test_run_folder_holds_config_metrics_images_and_world(data: Path, finished: 
     assert last_evaluation(finished, "dynamics")["step"] == 12
     text = summarize(finished)
     assert "dB PSNR" in text and "the latent actions" in text and "over random ones" in text
-    assert "the world is hardly trained (tokenizer: 12 steps, dynamics: 12 steps)" in text
+    assert "the world is barely trained (tokenizer: 12 steps, dynamics: 12 steps)" in text
 
 
 def test_world_is_exported_with_its_training_summary(finished: Path) -> None:

@@ -174,8 +174,8 @@ class LatentActionConfig:
     tokenizer's tokens, as patches of their codes; the next tokens are predicted by
     cross-entropy."""
     ignored_border: int = 0
-    """Width in pixels of the border that the decoder need not predict. What scrolls into it is
-    unpredictable, and codes may describe it instead of the motion."""
+    """Width in pixels of the border that the decoder's loss excludes. Content that scrolls into it
+    is unpredictable, and codes may encode it instead of the motion."""
 
     def __post_init__(self) -> None:
         check(self.patch >= 1, f"latent_action patch must be at least 1, got {self.patch}")
@@ -265,7 +265,7 @@ class WorldConfig:
     width: int = 64
     """Width of a frame in pixels."""
     fps: float = 10.0
-    """Frames per second of play, those of the training videos."""
+    """Frames per second in play, equal to that of the training videos."""
     context_frames: int = 16
     """Frames of context: the clip length in training and the attention window in play."""
     tokenizer: TokenizerConfig = TokenizerConfig()

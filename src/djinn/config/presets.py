@@ -1,4 +1,4 @@
-"""Presets: all sizes of the paper, and smaller ones for a CPU.
+"""Presets: all model sizes of the paper, and smaller ones for a CPU.
 
 The paper's `num_layers` is taken as the number of attention layers. A block has two of them, one
 over space and one over time, and one feed-forward layer, so there are half as many blocks, rounded
@@ -96,8 +96,8 @@ def _tiny() -> TrainConfig:
     """Return a preset that trains a playable world on two CPU cores in minutes.
 
     It has large patches, short clips, small batches and high learning rates. Differences from the
-    paper are measured in docs/log.md: codebooks with a short memory, and a latent action model that
-    also reads frame differences and predicts optical flow and changes.
+    paper are measured in docs/log.md: codebooks with a faster moving average, and a latent action
+    model that also reads frame differences and predicts optical flow and changes.
     """
     two = TransformerConfig(blocks=2, d_model=128, heads=4, head_dim=32)
     stage = StageConfig(
@@ -135,7 +135,7 @@ def _tiny() -> TrainConfig:
 
 
 def _small() -> TrainConfig:
-    """Return `tiny` with four times the tokens and wider dynamics, for hours on a CPU."""
+    """Return `tiny` with four times the tokens and a wider dynamics model, for hours on a CPU."""
     tiny = _tiny()
     world = dataclasses.replace(
         tiny.world,

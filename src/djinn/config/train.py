@@ -19,28 +19,28 @@ class StageConfig:
     """Minutes of training, pauses not counted. The learning rate schedule then follows the elapsed
     share of this time."""
     min_steps: int = 0
-    """Optimizer steps that the stage takes at least, also after `minutes`."""
+    """Minimum number of optimizer steps, even after `minutes` have passed."""
     batch: int = 36
     """Clips per optimizer step, in total over ranks and accumulated passes."""
     grad_accum_steps: int = 1
     """Forward and backward passes per optimizer step."""
     lr: float = 3e-4
-    """Highest learning rate."""
+    """Peak learning rate."""
     min_lr: float = 3e-5
     """Learning rate at the end of the schedule."""
     warmup: int = 5_000
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     """Learning rate after the warm-up. `cosine`: cosine to `min_lr`. `wsd`: constant, then linear
-    to `min_lr` over the last share `decay`. `constant`: constant."""
+    to `min_lr` over the last fraction `decay`. `constant`: constant."""
     decay: float = 0.1
-    """Share of training at its end in which `wsd` decays."""
+    """Fraction of training, at its end, over which `wsd` decays."""
     betas: tuple[float, float] = (0.9, 0.9)
     """Decay rates of AdamW."""
     weight_decay: float = 1e-4
     """Weight decay of AdamW."""
     grad_clip: float = 1.0
-    """Largest gradient norm; 0 disables clipping."""
+    """Maximum gradient norm; 0 disables clipping."""
     ema_decay: float = 0.0
     """Decay of the moving average of the weights, which is evaluated and saved; 0 disables it."""
     log_every: int = 20
@@ -84,7 +84,7 @@ class TrainConfig:
     tokenizer_share: float = 0.3
     """Share of `--minutes` for the tokenizer stage when both stages are trained."""
     seed: int = 0
-    """Seed of all random draws."""
+    """Random seed."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 autocast on CUDA, fp32 on a CPU. With bf16 matrix units (AMX), `bf16` is faster
     for wide models on a CPU."""

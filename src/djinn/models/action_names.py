@@ -65,12 +65,12 @@ class ActionName:
 
 
 def default_name(code: int) -> str:
-    """Return the name of an action without a name of its own."""
+    """Return the default name of an action."""
     return f"action {code}"
 
 
 def proposed(code: int, name: str, keys: Sequence[str], evidence: str) -> ActionName:
-    """Return an action that carries the name and keys proposed for it."""
+    """Return an action with the name and keys proposed for it."""
     return ActionName(code, name, tuple(keys), Proposal(name, tuple(keys), evidence))
 
 
@@ -152,7 +152,7 @@ def save_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
 def write_folder_actions(folder: Path, actions: Sequence[ActionName]) -> Path:
     """Write `actions.yaml` into a world folder, even if it is part of the package.
 
-    Arguments and errors as of `save_actions`.
+    Arguments and errors are those of `save_actions`.
     """
     _write(folder / FILE, [_entry(action) for action in actions])
     return folder / FILE

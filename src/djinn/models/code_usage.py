@@ -1,4 +1,4 @@
-"""How evenly the codes of a codebook are used: the one measure of training logs and reports."""
+"""Statistics of codebook usage, shared by training logs and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def code_usage(counts: Num[Tensor, " codes"]) -> CodeUsage:
     """Return the usage of a codebook.
 
     Args:
-        counts: how often each code was chosen.
+        counts: Number of uses of each code.
     """
     shares = _shares(counts)
     return CodeUsage(shares.max(), (shares >= min_used_share(len(shares))).sum(), _entropy_bits(shares))

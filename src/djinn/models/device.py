@@ -1,4 +1,4 @@
-"""Choice of the device to compute on."""
+"""Device selection."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class DynamicsModel(nn.Module):
         Args:
             tokens: Tokens of clips.
             actions: Codes of the latent actions, detached from the latent action model's graph.
-            masks: Draws of `draw_masks`. The summed cross-entropy is divided by `masks.count`, so
+            masks: Result of `draw_masks`. The summed cross-entropy is divided by `masks.count`, so
                 that equal parts of a batch average to the loss of the whole batch.
 
         Returns:
@@ -165,8 +165,8 @@ class DynamicsModel(nn.Module):
         clean frames before it, exactly as the frame that is generated in play.
 
         Returns:
-            Input of the transformer, masked tokens, true tokens, times, and the attention mask in
-            time, as of `_score`.
+            The arguments of `_score`: input of the transformer, masked tokens, true tokens, times,
+            and the attention mask in time.
         """
         t, device = tokens.shape[1], tokens.device
         action = self.embed_actions(actions)

@@ -83,7 +83,7 @@ class LatentActionModel(nn.Module):
         self.size = height, width
         self.encoder_patches = PatchEmbed(patch, d_in, channels=2 * channels if sizes.frame_diff_input else channels)
         self.encoder_position = PositionEmbedding2D(rows, columns, d_in)
-        self.action_token = nn.Parameter(0.02 * torch.randn(d_in))  # small beside what it attends to
+        self.action_token = nn.Parameter(0.02 * torch.randn(d_in))  # small relative to the patch embeddings
         self.encoder = STTransformer(sizes.encoder)
         self.to_code = nn.Linear(d_in, sizes.quantizer.dim)
         self.quantizer = build_quantizer(sizes.quantizer)

@@ -50,7 +50,7 @@ def draw_training_masks(
         config: Masking mode and noise rate.
         shape: Shape `(B, T, N)` of the batch's tokens.
         codes: Size of the token codebook.
-        generator: Source of the draws, on `device`; None is the default generator.
+        generator: Random generator on `device`; None is the default generator.
         device: Device of the result.
     """
     b, t, n = shape
@@ -77,7 +77,7 @@ def paper_mask(shape: Shape, generator: torch.Generator | None, device: torch.de
 
 
 def frame_mask(shape: Shape, generator: torch.Generator | None, device: torch.device) -> Bool[Tensor, "b t n"]:
-    """Mask each frame at a rate cos(pi/2 * U(0, 1)), as the rates of MaskGIT decoding are."""
+    """Mask each frame at a rate cos(pi/2 * U(0, 1)), distributed as in MaskGIT decoding."""
     rate = torch.cos(torch.rand(*shape[:2], 1, generator=generator, device=device) * (math.pi / 2))
     return torch.rand(shape, generator=generator, device=device) < rate
 

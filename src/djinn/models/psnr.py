@@ -1,4 +1,4 @@
-"""Peak signal-to-noise ratio, the one formula that training and evaluation share."""
+"""Peak signal-to-noise ratio, shared by training and evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 MSE_FLOOR = 1 / 12
-"""Smallest mean squared error that counts, in squared grey levels (0 to 255).
+"""Floor of the mean squared error, in squared grey levels (0 to 255).
 
 It is the variance of rounding to 8 bits. Identical frames thus have a PSNR of 58.9 dB instead of
 infinity, and means over frames stay finite.

@@ -129,7 +129,7 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a valid safetensors file ({error}): use another copy") from None
-    remedy = "the file does not belong to the config.yaml beside it"
+    remedy = "the file does not match the config.yaml beside it"
     for key in expected.keys() - found.keys():
         raise UserError(f"{path} lacks the tensor '{key}': {remedy}")
     for key in found.keys() - expected.keys():

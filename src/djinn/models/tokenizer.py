@@ -108,7 +108,7 @@ class VideoTokenizer(nn.Module):
     def reconstruct(
         self, codes: Float[Tensor, "b t n d"], cache: KVCache | None = None, first: int = 0
     ) -> Float[Tensor, "b t h w 3"]:
-        """Decode quantized vectors to pixels that are not clamped; arguments as of `decode`."""
+        """Decode quantized vectors to pixels that are not clamped; see `decode`."""
         x = self.decoder(self.decoder_position(self.from_code(codes)), cache=cache, first=first)
         return (self.from_patches(x).float() + 1) / 2
 

@@ -113,7 +113,7 @@ class TrainingSummary:
             details.append(f"after {self.dynamics_steps:,} training steps")
         text = effect + (f" ({', '.join(details)})" if details else "")
         untrained = ", ".join(f"{name}: {count:,} steps" for name, count in self.untrained_stages.items())
-        return f"the world is hardly trained ({untrained}); {text}" if untrained else text
+        return f"the world is barely trained ({untrained}); {text}" if untrained else text
 
 
 def save_training_summary(summary: TrainingSummary, folder: Path) -> None:

@@ -32,7 +32,7 @@ class World(nn.Module):
 
     Args:
         config: Sizes of the world.
-        latent_action: Latent action model, whose codebook the world takes over.
+        latent_action: Latent action model, whose codebook the world copies.
     """
 
     def __init__(self, config: WorldConfig, latent_action: LatentActionModel | None = None) -> None:
@@ -159,7 +159,8 @@ class World(nn.Module):
             actions: Action i leads from frame i to frame i+1.
 
         Returns:
-            Pixels in [0, 1]. A model that predicts tokens decodes the most likely ones.
+            Pixels in [0, 1]. If the latent action model predicts tokens, the most likely ones are
+            decoded.
 
         Raises:
             UserError: The world has no latent action model.

@@ -73,7 +73,8 @@ def replace_world_folder(folder: Path) -> Generator[Path]:
         folder: Absolute path of a world folder. It need not exist.
 
     Raises:
-        UserError: `folder` is not a world, a folder beside it is in the way, or the disk is full.
+        UserError: `folder` is not a world, a folder with its temporary name exists, or the disk is
+            full.
     """
     old, new = _old(folder), folder.with_name(folder.name + ".new")
     for temporary in (old, new):

@@ -16,8 +16,8 @@ from djinn.nn.kv_cache import LayerKVCache
 class QKNormAttention(nn.Module):
     """Projections of multi-head attention with QK-norm; the inner width is `heads * head_dim`.
 
-    Queries and keys are normalized per head. Learned lengths per head control how peaked attention
-    is (Henry et al. 2020, cited by the paper for its QK-norm, section 3).
+    Queries and keys are normalized per head. Learned scales per head control how peaked the
+    attention is (Henry et al. 2020, cited by the paper for its QK-norm, section 3).
     """
 
     def __init__(self, d_model: int, heads: int, head_dim: int) -> None:

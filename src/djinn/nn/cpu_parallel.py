@@ -23,7 +23,7 @@ MIN_ELEMENTS = 1 << 18
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[int]:
-    """Set the number of threads of torch's operations within the block, for MKL process-wide."""
+    """Set torch's number of threads inside the block; for MKL the setting is process-wide."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -62,7 +62,7 @@ def parallel_loss(
 
 
 def _threads_for(x: Tensor) -> int:
-    """Return the number of threads that share the clips. 1 leaves the threads to torch."""
+    """Return the number of threads to divide the clips among; 1 leaves parallelism to torch."""
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return 1
     return max(1, min(torch.get_num_threads(), len(x), x.numel() // MIN_ELEMENTS))

@@ -1,8 +1,8 @@
 """Protection of forked processes against thread pools that exist only in their parent.
 
-`os.fork` copies the calling thread alone. OpenMP still has the parent's pool on record, and a
-parallel operation in the child waits for its threads forever. A child process therefore computes
-with one thread.
+`os.fork` copies the calling thread alone. OpenMP in the child still refers to the parent's thread
+pool, and a parallel operation would wait for its threads forever. A child process therefore
+computes with one thread.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def plain_attention(
     """Compute `softmax(sqrt(k) * q k^T + bias) v`.
 
     Queries and keys have the learned length of `qk_norm`, so scores are scaled up, not down: at the
-    initial length of 1 they have the standard deviation of usual attention.
+    initial length of 1 they have the standard deviation of scaled dot-product attention.
     """
     scores = q.shape[-1] ** 0.5 * q @ k.transpose(-1, -2)
     if causal:
@@ -41,9 +41,9 @@ def plain_attention(
 def attention(q: Tensor, k: Tensor, v: Tensor, *, bias: Tensor | None = None, causal: bool = False) -> Tensor:
     """Compute `plain_attention` with torch's fused kernels.
 
-    On a CPU it runs in fp32 also under autocast, because the fused kernel takes 16 times as long in
-    bf16, and without the fused kernel for one or two queries, which are too few for its tiles. On
-    CUDA large batches are split.
+    On a CPU it runs in fp32 even under autocast, because the fused kernel takes 16 times as long in
+    bf16. One or two queries, which do not fill the tiles of the fused kernel, bypass it. On CUDA
+    large batches are split.
     """
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):

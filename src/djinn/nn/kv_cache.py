@@ -81,8 +81,8 @@ class KVCache:
             device: Device of the results.
 
         Returns:
-            The frames' rotary table, and the bias `(frames, slots)` of a frame's scores for the
-            frame in each slot.
+            The frames' rotary table, and the attention bias `(frames, slots)`: 0 where a frame
+            attends to the frame in a slot, else minus infinity.
         """
         if self._reserved is not None and self._reserved[0] == (first, frames):
             return self._reserved[1]

@@ -1,4 +1,4 @@
-"""Vector quantization: nearest-neighbour codebooks and finite scalar quantization."""
+"""Vector quantization: nearest-neighbor codebooks and finite scalar quantization."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Quantized(NamedTuple):
     loss: Tensor
     """Commitment loss, plus the codebook loss with `kind="gradient"`; a scalar."""
     counts: Tensor
-    """Uses of each code, float `(codes,)`; in training mode summed over all ranks."""
+    """Number of inputs with each code, float `(codes,)`; in training mode summed over all ranks."""
 
 
 def _world_size() -> int:
@@ -61,9 +61,9 @@ def _mean_over_ranks(x: Tensor) -> Tensor:
 class VectorQuantizer(nn.Module):
     """VQ-VAE codebook (van den Oord et al. 2017), updated by moving averages or by gradient.
 
-    With `kind="ema"` the codebook is initialised with vectors of the first training batch. Each
-    code then follows the mean of the vectors assigned to it, and a code that is hardly used
-    restarts at a random vector of the batch. With `kind="gradient"` the codebook loss updates it.
+    With `kind="ema"` the codebook is initialized with vectors of the first training batch. Each
+    code then follows the mean of the vectors assigned to it, and a rarely used code is restarted at
+    a random vector of the batch. With `kind="gradient"` the codebook loss updates it.
 
     In training mode a call is one step over the batches of all ranks: statistics, updates and
     random draws are those of the concatenated batch. Call it once per optimizer step. The
@@ -91,7 +91,7 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("seen", torch.zeros(()))
 
     def codes(self) -> Float[Tensor, "codes dim"]:
-        """Return the codebook as it is looked up, normalised to unit length with `l2`."""
+        """Return the codebook that `lookup` reads, normalized to unit length with `l2`."""
         return F.normalize(self.codebook, dim=-1) if self.config.l2 else self.codebook
 
     def lookup(self, indices: Int[Tensor, "*s"]) -> Float[Tensor, "*s dim"]:
@@ -155,7 +155,7 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _initialize(self, flat: Tensor) -> None:
-        """Start the codebook at random vectors of the first batch; no effect in later calls."""
+        """Initialize the codebook from the first batch; no effect in later calls."""
         rows = self._random_rows(flat)
         count = float(flat.shape[0] * _world_size()) / self.config.codes
         self.codebook.copy_(torch.where(self.initialized, self.codebook, rows))

@@ -53,8 +53,8 @@ class FullSpaceTimeTransformer(nn.Module):
     Phenaki's C-ViViT (Villegas et al. 2022) has spatial layers followed by causal temporal layers.
     The paper instead describes its C-ViViT baseline as full space-time attention, whose cost is
     quadratic in the number of frames, and that is what this class implements, causal over frames so
-    that it can be played. The paper reports overfitting and strong regularization without naming
-    it: only the stage's `weight_decay` is available here.
+    that it can be played. The paper reports overfitting and strong regularization without details:
+    only the stage's `weight_decay` is available here.
 
     Args:
         config: Size of the transformer; `time_every` must be 1.
