@@ -1,4 +1,4 @@
-"""A world without weights whose actions move a camera over random textures, and sessions that play it."""
+"""A world whose actions move a camera over random textures, and its sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def view(image: np.ndarray, x: int, y: int, side: int = SIDE) -> np.ndarray:
 
 
 class Scroller(World):
-    """A world in which code k moves the camera by `moves[k]` per frame over the texture of the prompt.
+    """World in which code k moves the camera by `moves[k]` per frame over a texture.
 
     Args:
         moves: `(dx, dy)` of the camera for each code, None for random jumps.

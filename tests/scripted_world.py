@@ -1,4 +1,4 @@
-"""A scripted game with one token per frame, and a world that implements its rule or ignores its actions."""
+"""A scripted game with one token per frame, and a world that uses or ignores actions."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def positions_of(frames):
 
 @pytest.fixture
 def make_columns(tmp_path):
-    """Write data sets of a bright column that action k moves k positions to the right. Ids 4 and 5 equal 0."""
+    """Write data sets of a column that action k moves k positions; ids 4 and 5 equal 0."""
 
     def make(name, *, actions=range(6), splits=(("train", 4), ("test", 20)), frames=40) -> Dataset:
         rng = np.random.default_rng(0)

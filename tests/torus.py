@@ -139,7 +139,7 @@ class _Dynamics(DynamicsModel):
         """Return the logits of the masked last frame, flat over batch and positions."""
         if masked is None:  # a prompt of several frames, of which only the last one matters
             return torch.zeros(0, TOKENS)
-        if tokens.shape[1] == 2:  # the first pass of a frame also holds the frame before and the action that led to it
+        if tokens.shape[1] == 2:  # the first pass of a frame also holds the previous frame
             self.previous = tokens[:, 0].numpy()
             self.previous_action = np.zeros(len(tokens), int) if first == 0 else actions[:, 0].argmax(-1).numpy()
         chosen = actions[:, -1].argmax(-1).numpy()

@@ -39,9 +39,9 @@ def draw_grid(rows: Sequence[GridRow], columns: Sequence[str] = (), *, tile: int
     Small frames are enlarged by an integer factor with nearest-neighbor interpolation.
 
     Args:
-        rows: the videos, from top to bottom.
-        columns: headings above the frames of the first row.
-        tile: approximate width of an enlarged frame in pixels.
+        rows: The videos, from top to bottom.
+        columns: Headings above the frames of the first row.
+        tile: Approximate width of an enlarged frame in pixels.
     """
     height, width = rows[0].frames.shape[1:3]
     scale = max(1, round(tile / width))
@@ -74,7 +74,7 @@ def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG file atomically.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     with atomic_write(path) as temporary:
         image.save(temporary, format="PNG")

@@ -40,7 +40,7 @@ def names(actions):
     return [action.name for action in actions]
 
 
-# ------------------------------------------------------------------------------------------------------------ motion
+# ------------------------------------------------------------------------------------------ motion
 
 
 def test_names_with_a_camera_that_follows_the_player(scroll):
@@ -88,7 +88,7 @@ def test_an_object_that_moves_before_a_still_camera():
     ]
 
 
-# ----------------------------------------------------------------------------------------------- ground-truth actions
+# ---------------------------------------------------------------------------- ground-truth actions
 
 
 def test_ground_truth_takes_precedence_over_motion(scroll):
@@ -111,17 +111,17 @@ def test_vertical_motion_is_named_up(scroll):
 
 
 def test_a_code_without_motion_is_stay_if_another_code_moves_that_way(scroll):
-    """In the videos, walls and falls hide motion, so the only code for a direction keeps its name."""
+    """Walls and falls hide motion, so the only code for a direction keeps its name."""
     truth = table([{"left": 60}, {"left": 60}, {"right": 60}])
     assert names(propose_names(Evidence(scroll([(-2, 0), (0, 0), (2, 0)]), truth, "val"))) == ["left", "stay", "right"]
     truth = table([{"left": 60}, {"right": 60}])
     actions = propose_names(Evidence(scroll([(0, 0), (2, 0)]), truth, "val"))
     assert names(actions) == ["left", "right"]
-    assert [action.keys for action in actions] == [(), ("ArrowRight",)]  # it does not move, so it has no arrow key
+    assert [action.keys for action in actions] == [(), ("ArrowRight",)]  # no motion, no key
 
 
 def test_of_several_codes_for_one_action_the_fastest_comes_first(scroll):
-    """The key is assigned to the code with the largest effect, however clear the ground truth of the others."""
+    """The key goes to the code with the largest effect, not the clearest ground truth."""
     effects = scroll([(1, 0), (3, 0), (0, 0), (-1, 0)])
     truth = table([{"right": 60}, {"right": 40, "none": 20}, {"none": 60}, {"left": 60}])
     actions = propose_names(Evidence(effects, truth, "val"))
@@ -151,7 +151,7 @@ def test_arrow_keys_are_assigned_to_codes_with_one_direction():
     assert keys == [["ArrowRight+ArrowUp"], ["ArrowRight"], ["ArrowUp", "Space"], ["ArrowLeft"], [], []]
 
 
-# ------------------------------------------------------------------------------------------- actions without an effect
+# ----------------------------------------------------------------------- actions without an effect
 
 
 def test_actions_that_generate_the_same_frames_share_one_key(scroll):
@@ -220,7 +220,7 @@ def test_keys_are_not_assigned_to_labels_without_an_effect():
     assert assign_keys(labels) == [[], ["ArrowLeft"], []]
 
 
-# ------------------------------------------------------------------------------------------------------- world folder
+# ------------------------------------------------------------------------------------ world folder
 
 
 @pytest.fixture

@@ -301,7 +301,7 @@ def test_training_comes_first_in_the_recommendations(game, steps, verdict):
 
 
 def test_values_stay_in_their_ranges():
-    """A reconstruction worse than none and a response larger than the real change are not percentages."""
+    """Values outside of [0, 1] are not shown as percentages."""
     results = interventions(change_lost=259.0, repeat=100.0, response=3118.0, prompt=100.0, decoder_repeat=0.0)
     kept = tokenizer_checks(results)[0]
     assert kept.value == 0 and not kept.passed

@@ -13,7 +13,7 @@ def noise(clips: int, frames: int) -> np.ndarray:
 
 def test_clips_of_new_sources_come_first():
     assert spread_over_sources(list("aabacb"), 3) == [0, 2, 4]
-    assert spread_over_sources(list("aabacb"), 5) == [0, 1, 2, 4, 5]  # a second clip of each before a third
+    assert spread_over_sources(list("aabacb"), 5) == [0, 1, 2, 4, 5]  # second clips before third
     assert spread_over_sources(list("aabacb"), 9) == [0, 1, 2, 3, 4, 5]
     assert spread_over_sources([], 3) == spread_over_sources(["a"], 0) == []
 
@@ -53,7 +53,7 @@ def test_clips_do_not_overlap_while_there_are_enough(columns):
         ((("train", 1), ("val", 1), ("test", 1)), None, "test"),
         ((("train", 1), ("val", 1)), None, "val"),
         ((("train", 1), ("val", 1)), "train", "train"),
-        ((("train", 1),), None, "test"),  # refused later: training clips are measured on request only
+        ((("train", 1),), None, "test"),  # refused later
     ],
 )
 def test_default_split(make_columns, splits, requested, chosen):

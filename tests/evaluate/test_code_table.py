@@ -8,7 +8,7 @@ from djinn.evaluate.statistics import entropy_bits
 
 
 def test_code_table_on_planted_data():
-    """Code 2 is split between two actions and code 3 never occurs. The other codes match one action each."""
+    """Code 2 is split between two actions, code 3 never occurs, the others match one action."""
     actions = np.array([0] * 40 + [1] * 30 + [2] * 20 + [3] * 10 + [-1] * 5)
     codes = np.array([1] * 40 + [0] * 30 + [2] * 30 + [3] * 5)
     changed = actions != 0

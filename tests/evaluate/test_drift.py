@@ -141,7 +141,7 @@ def test_held_actions_switch_at_the_mean_rate():
     assert actions.shape == (40, 500)
     assert set(actions.ravel()) == set(range(5))
     switches = (np.diff(actions, axis=1) != 0).mean()
-    assert switches == pytest.approx(4 / 5 / HOLD, rel=0.1)  # a fifth of the draws repeats the action
+    assert switches == pytest.approx(4 / 5 / HOLD, rel=0.1)  # 1/5 repeats
     assert (actions == held_actions(5, 40, 500, seed=3)).all()
 
 

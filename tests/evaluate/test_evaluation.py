@@ -239,7 +239,7 @@ def test_tables_number_actions_from_0_with_their_names(scripted, columns):
 
 
 def test_a_collapsed_world_is_not_praised(scripted, columns, monkeypatch):
-    """A tokenizer with one code and a latent action model with one code predict everything perfectly."""
+    """A world with one token and one action predicts everything perfectly."""
     world = scripted(uses_actions=True)
     zeros = torch.zeros
     monkeypatch.setattr(world.tokenizer, "encode", lambda video: zeros(*video.shape[:2], 1, dtype=torch.int64))

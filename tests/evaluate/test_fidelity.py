@@ -47,7 +47,7 @@ def test_psnr_equals_integer_arithmetic():
 
 
 def ssim_by_loops(a, b, side=11):
-    """Compute SSIM of Wang et al. 2004 for each position, with variances as means of squared deviations."""
+    """Compute SSIM of Wang et al. 2004 by loops over positions."""
     offset = np.arange(side) - side // 2
     weights = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * 1.5**2))
     weights /= weights.sum()

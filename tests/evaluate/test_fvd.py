@@ -20,7 +20,7 @@ def random_covariance(dim, seed, rank=None):
 
 
 def reference(mean_a, cov_a, mean_b, cov_b):
-    """Compute the distance by the textbook formula, with the eigenvalues of the non-symmetric product."""
+    """Compute the distance by the eigenvalues of the non-symmetric product."""
     mean_a, cov_a, mean_b, cov_b = (np.asarray(x, dtype=np.float64) for x in (mean_a, cov_a, mean_b, cov_b))
     roots = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(0))
     return ((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * roots.sum()
@@ -31,7 +31,7 @@ def videos(count, seed, frames=12, side=16):
 
 
 class Stub(nn.Module):
-    """Network with the signature and the shortest clip of I3D. Features are simple statistics in float64."""
+    """Network with the signature and the shortest clip of I3D, and simple features."""
 
     def forward(self, video: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False):
         assert rescale and resize and return_features
@@ -185,7 +185,7 @@ def test_random_network_is_fixed_and_ranks_noise():
     assert values[0] == pytest.approx(0, abs=1e-9)
     assert 0 < values[1] < values[2]
     metadata = random_detector(CPU).metadata()
-    assert metadata["sha256"].startswith("1bab19b81ff9")  # distances of other weights are not comparable
+    assert metadata["sha256"].startswith("1bab19b81ff9")  # fixed weights
     assert not any("fvd" in str(x).lower() for x in (*metadata, *metadata.values()))
 
 

@@ -43,7 +43,7 @@ def test_actions_of_long_videos_are_inferred_with_past(window):
         assert actions.shape == (24, video.shape[1] - 1)
 
         def agrees_with_past(i: int, past: int) -> bool:
-            """Return whether transition i equals that of a plain call on it and `past` transitions before it."""
+            """Return whether transition i equals a plain call with `past` transitions before it."""
             clip = torch.from_numpy(video[:, i - past : i + 2])
             return bool((world.infer_actions(clip)[:, -1].numpy() == actions[:, i]).all())
 

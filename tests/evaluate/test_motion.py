@@ -39,7 +39,8 @@ def test_still_frames_have_no_shift_and_no_flow():
 def test_each_block_has_its_own_flow():
     before = view(texture(), 30, 30)
     after = before.copy()
-    after[16:32, 20:36] = before[16:32, 16:32]  # the block at row 1, column 1 moves 4 pixels to the right
+    # the block at row 1, column 1 moves 4 pixels to the right
+    after[16:32, 20:36] = before[16:32, 16:32]
     flow = block_flow(grey(before)[None], grey(after)[None])[0]
     assert flow.shape == (4, 4, 2)
     assert flow[1, 1].tolist() == [4, 0]

@@ -68,7 +68,8 @@ def test_masks_are_seeded_and_follow_the_training_rates(make_world, video):
     assert scores(world, video, seed=1)["masked"] != scores(world, video, seed=2)["masked"]
     assert scores(world, video, seed=1)["full_frame"] == scores(world, video, seed=2)["full_frame"]
     paper = scores(make_world(masking="paper"), video)
-    assert paper["masked"]["tokens"] > paper["full_frame"]["tokens"] / 2  # at least half of every frame is masked
+    # at least half of every frame is masked
+    assert paper["masked"]["tokens"] > paper["full_frame"]["tokens"] / 2
 
 
 def test_long_clips_are_truncated_to_the_context(make_world):

@@ -184,7 +184,7 @@ def test_page_with_all_parts(whole):
         "abc123",
         "80.0 %",
         "The 2 clips are not selected by quality: they are the first of the draw with seed 0",
-        "level-10037, from frame 16: 21.3 dB; level-10004, episode 2, from frame 0: 9.7 dB",  # in the protocol
+        "level-10037, from frame 16: 21.3 dB; level-10004, episode 2, from frame 0: 9.7 dB",
         "12 frames are generated from one real frame",
         "18.75",
         "0.654",
@@ -241,7 +241,8 @@ def test_names_and_paths_are_escaped(tmp_path, results, media):
 
 
 def test_missing_parts_are_replaced_by_a_sentence(tmp_path, results, media, monkeypatch):
-    for name in ("html_quality.line_chart", "html_clips.line_chart", "html_parts.webp_uri"):  # these are slow
+    # charts and animations are slow
+    for name in ("html_quality.line_chart", "html_clips.line_chart", "html_parts.webp_uri"):
         monkeypatch.setattr(f"djinn.report.{name}", lambda *_, **__: tag("figure"))
     for key in results:
         page, _ = write(tmp_path, {**results, key: None}, media)
@@ -306,7 +307,7 @@ def test_in_a_browser(tmp_path, results, media):
         for width, height, phone in ((1280, 800, False), (390, 844, True)):
             tab.size(width, height, phone=phone)
             tab.open((tmp_path / "report.html").as_uri())
-            tab.js("for (const image of document.images) image.loading = 'eager'")  # without scrolling to them
+            tab.js("for (const image of document.images) image.loading = 'eager'")
             assert tab.js("document.documentElement.scrollWidth") <= width
             assert tab.wait("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
         assert tab.errors() == []
@@ -321,7 +322,8 @@ def test_collapse_is_a_warning_instead_of_praise(tmp_path, results, media):
     assert page.text.count("WARNING: the latent actions have collapsed") == 1
     assert page.text.count("WARNING: the tokenizer has collapsed") == 2  # overview and section
     assert "100.0 %" not in page.text.partition("Prediction of tokens")[2]
-    assert "12.2 dB" not in page.text.partition("Quality by horizon")[0]  # the card of controllability is n/a
+    # the card of controllability is n/a
+    assert "12.2 dB" not in page.text.partition("Quality by horizon")[0]
 
 
 def test_actions_are_numbered_from_0_with_their_names(whole):

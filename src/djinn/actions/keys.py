@@ -17,16 +17,17 @@ def by_strength(labels: Sequence[ActionLabel]) -> list[int]:
 
 
 def assign_keys(labels: Sequence[ActionLabel]) -> list[list[str]]:
-    """Assign keys to codes: an arrow key to the strongest code of each direction, and the space bar.
+    """Assign arrow keys to the strongest code of each direction, and the space bar.
 
-    A code with a single direction takes precedence over one with several, which is played by holding
-    both arrow keys. Codes without an effect of their own get no keys.
+    A code with a single direction takes precedence over one with several, which is played by
+    holding both arrow keys. Codes without an effect of their own get no keys.
 
     Args:
-        labels: label of each code.
+        labels: Label of each code.
 
     Returns:
-        Keys of each code as values of `KeyboardEvent.key`, `A+B` for two at once. Each is assigned once.
+        Keys of each code as values of `KeyboardEvent.key`, `A+B` for two at once. Each is assigned
+        once.
     """
     keys: list[list[str]] = [[] for _ in labels]
     assigned: set[str] = set()

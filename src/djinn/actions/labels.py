@@ -42,9 +42,10 @@ class ActionLabel:
 
 
 def words_of(action: str) -> frozenset[str]:
-    """Split the name of a ground-truth action: `right+up` has `right` and `up`, no action has no words."""
+    """Split the name of a ground-truth action: `right+up` has `right` and `up`, `none` no words."""
     text = action.strip()
-    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)  # Arcade Learning Environment: UPRIGHTFIRE
+    # names of the Arcade Learning Environment, such as UPRIGHTFIRE
+    compound = re.fullmatch(r"(?:UP|DOWN|LEFT|RIGHT|FIRE|NOOP)+", text)
     parts = re.findall(r"UP|DOWN|LEFT|RIGHT|FIRE|NOOP", text) if compound else re.split(r"\s*\+\s*", text)
     return frozenset(part.lower() for part in parts) - set(NO_ACTION)
 
@@ -52,19 +53,20 @@ def words_of(action: str) -> frozenset[str]:
 def labels_from_ground_truth(table: CodeTable, split: str) -> list[ActionLabel]:
     """Label each code with the words that its ground-truth actions have in common.
 
-    A word is clear if at least `MIN_SHARE` of the transitions of a code have it, at least `MIN_LIFT`
-    times its share among all transitions, and `MIN_OVER_OPPOSITE` times that of its opposite. A code
-    for jumps to the left and to the right is thus labelled `jump`. A code is `stay` if the
-    ground-truth actions without words are clear.
+    A word is clear if at least `MIN_SHARE` of the transitions of a code have it, at least
+    `MIN_LIFT` times its share among all transitions, and `MIN_OVER_OPPOSITE` times that of its
+    opposite. A code for jumps to the left and to the right is thus labelled `jump`. A code is
+    `stay` if the ground-truth actions without words are clear.
 
     Args:
-        table: counts of codes against ground-truth actions.
-        split: split of the data set that was counted.
+        table: Counts of codes against ground-truth actions.
+        split: Split of the data set that was counted.
     """
     counts = np.array(table.counts)
     parts = [words_of(action) for action in table.ground_truth_actions]
     words = sorted(set().union(*parts))
-    has = np.array([[word in part for word in words] + [not part] for part in parts])  # last column: no action
+    # the last column stands for no action
+    has = np.array([[word in part for word in words] + [not part] for part in parts])
     opposite = np.array([[OPPOSITE.get(word) in part for word in words] + [False] for part in parts])
     by_word, total = counts @ has, max(int(counts.sum()), 1)
     base = by_word.sum(axis=0) / total

@@ -16,7 +16,7 @@ MIN_SHIFT = 0.25
 MIN_OBJECT_MOTION = 1.0
 """Sum of the motion of all blocks, in pixels per frame, that counts as motion of an object."""
 MIN_AGREEMENT = 0.8
-"""Share of the prompts with motion in which it must have the same direction; by chance it is half."""
+"""Share of the prompts with motion in which its direction must agree; by chance half."""
 SAME_OUTCOME = 0.5
 """Mean difference in grey levels up to which two codes generate the same frames."""
 DIRECTIONS = {word: (axis, sign) for axis, pair in enumerate(AXES) for word, sign in zip(pair, (-1, 1), strict=True)}
@@ -29,11 +29,11 @@ def labels_from_motion(effects: ActionEffects) -> list[ActionLabel]:
     """Label each code with the direction of its motion, if it is the same from most prompts.
 
     Where some code shifts the whole frame, the camera follows the player: content that moves left
-    means `right`. Otherwise the motion of the blocks is that of the player. A code without motion, in
-    a world where others cause some, is labelled `stay`.
+    means `right`. Otherwise the motion of the blocks is that of the player. A code without motion,
+    in a world where others cause some, is labelled `stay`.
 
     Args:
-        effects: effects of all codes.
+        effects: Effects of all codes.
     """
     motion, least, camera = player_motion(effects)
     found = _directions(motion, least)
@@ -58,27 +58,27 @@ def labels_from_motion(effects: ActionEffects) -> list[ActionLabel]:
 
 
 def player_motion(effects: ActionEffects) -> tuple[Motion, float, bool]:
-    """Return the motion that shows the player, its threshold, and whether it is that of a camera that follows."""
+    """Return the motion of the player, its threshold, and whether a camera follows."""
     if any(_directions(effects.shifts, MIN_SHIFT)):
         return effects.shifts, MIN_SHIFT, True
     return effects.flows.sum(axis=(2, 3)), MIN_OBJECT_MOTION, False
 
 
 def identical_outcomes(effects: ActionEffects) -> Int[np.ndarray, " codes"]:
-    """Return for each code the first one that generates the same frames to within `SAME_OUTCOME`."""
+    """Return for each code the first one with the same frames to within `SAME_OUTCOME`."""
     return (effects.differences <= SAME_OUTCOME).argmax(axis=1)
 
 
 def _directions(motion: Motion, least: float) -> list[list[tuple[int, float, float]]]:
-    """Return the axes along which each code moves: axis, median speed, and the share of the prompts.
+    """Return for each code the axes of motion: axis, median speed, share of the prompts.
 
-    Motion counts relative to that of most codes from the same prompt, such as falling, and must also
-    be present without this correction. Horizontally, where nothing falls, uncorrected motion counts
-    as well if some other code does not move so, since most codes may have one direction.
+    Motion counts relative to that of most codes from the same prompt, such as falling, and must
+    also be present without this correction. Horizontally, where nothing falls, uncorrected motion
+    counts as well if some other code does not move so, since most codes may have one direction.
 
     Args:
-        motion: motion by code and prompt.
-        least: smallest speed that counts.
+        motion: Motion by code and prompt.
+        least: Smallest speed that counts.
     """
     relative = motion - np.median(motion, axis=0)
     absolute = np.median(motion, axis=1)
@@ -100,7 +100,9 @@ def _directions(motion: Motion, least: float) -> list[list[tuple[int, float, flo
 
 
 def _stay_shares(effects: ActionEffects, motion: Motion, least: float) -> Float[np.ndarray, " codes"]:
-    """Return the share of the prompts without motion, 0 for codes unlike both the prompt and the other codes.
+    """Return the share of the prompts without motion.
+
+    It is 0 for codes unlike both the prompt and the other codes.
 
     Vertical motion that most codes have from the same prompt, such as falling, does not count.
     """
@@ -121,8 +123,8 @@ def reach(motion: Motion, words: Sequence[tuple[str, ...]]) -> list[float | None
     without a direction.
 
     Args:
-        motion: motion of the player.
-        words: words of each code.
+        motion: Motion of the player.
+        words: Words of each code.
     """
     speeds: list[float | None] = []
     for own, given in zip(np.median(motion, axis=1), words, strict=True):
@@ -132,7 +134,7 @@ def reach(motion: Motion, words: Sequence[tuple[str, ...]]) -> list[float | None
 
 
 def straightness(motion: Motion, least: float, words: Sequence[tuple[str, ...]]) -> list[float]:
-    """Return the share of the prompts from which each code moves only in the direction of its words.
+    """Return the share of the prompts from which a code moves only in its direction.
 
     Motion that most codes have from the same prompt, such as falling, does not count.
     """

@@ -1,4 +1,4 @@
-"""Names of the actions of a world from its name and the folder of a data set: the work of `djinn name`."""
+"""`djinn name`: propose and write names of the actions of a world."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ def run_naming(
     force: bool = False,
     device: str | None = None,
 ) -> list[ActionName]:
-    """Propose names and keys for the actions of a world, print the evidence, and write `actions.yaml`.
+    """Propose names and keys, print the evidence, and write `actions.yaml`.
 
     Names chosen by the user are kept, with their keys.
 
     Args:
-        world: world folder, run folder, or name of a shipped world.
-        dataset: folder of a data set with frames of the size of the world.
-        settings: settings, by default those of `NamingSettings`.
-        force: also replace the names chosen by the user.
-        device: device to compute on, by default the GPU if there is one.
+        world: World folder, run folder, or name of a shipped world.
+        dataset: Folder of a data set with frames of the size of the world.
+        settings: Settings, by default those of `NamingSettings`.
+        force: Also replace the names chosen by the user.
+        device: Device to compute on, by default the GPU if there is one.
 
     Returns:
         The names that were written.
 
     Raises:
-        UserError: the world or the data set is missing, they do not match, or the file cannot be written.
+        UserError: The world or the data set is missing, they do not match, or the file cannot be
+            written.
     """
     selected = select_device(device)
     folder = find_world(world)
@@ -62,8 +63,8 @@ def keep_own(before: Sequence[ActionName], proposals: Sequence[ActionName]) -> l
     """Merge proposals with the names chosen by the user, whose names and keys take precedence.
 
     Args:
-        before: names in use, one for each latent action.
-        proposals: names proposed for the same actions.
+        before: Names in use, one for each latent action.
+        proposals: Names proposed for the same actions.
     """
     chosen = [action for action in before if action.is_custom]
     taken = {key for action in chosen for key in action.keys}
@@ -82,8 +83,8 @@ def format_names(actions: Sequence[ActionName], evidence: Evidence) -> str:
     """Return names, keys and their evidence as text for the terminal.
 
     Args:
-        actions: names of all codes.
-        evidence: measurements behind the proposals.
+        actions: Names of all codes.
+        evidence: Measurements behind the proposals.
     """
     rows = [["action", "name", "keys", "evidence"]]
     for action in actions:

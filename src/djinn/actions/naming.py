@@ -1,4 +1,4 @@
-"""Names of latent actions, from their effect on the frames and from ground-truth actions where there are any."""
+"""Names of latent actions from their effect and from ground-truth actions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Evidence:
 
     effects: ActionEffects
     table: CodeTable | None
-    """Codes against ground-truth actions, None without these, their names or the latent action model."""
+    """Codes against ground-truth actions, None if a data set or a world has none."""
     split: str
     """Split of the data set that was measured."""
     usage: ActionUsage | None = None
@@ -75,14 +75,15 @@ def gather(
     """Hold each action from held-out prompts, and infer the actions of held-out clips.
 
     Args:
-        world: the world.
-        dataset: data set with frames of the size of the world.
-        settings: settings, by default those of `NamingSettings`.
-        sampler: sampler settings, by default those of the world.
-        progress: show progress bars.
+        world: The world.
+        dataset: Data set with frames of the size of the world.
+        settings: Settings, by default those of `NamingSettings`.
+        sampler: Sampler settings, by default those of the world.
+        progress: Show progress bars.
 
     Raises:
-        UserError: no episode is long enough for a clip, or the frames do not have the size of the world.
+        UserError: No episode is long enough for a clip, or the frames do not have the size of the
+            world.
     """
     settings = settings or NamingSettings()
     seed = settings.seed
@@ -107,17 +108,17 @@ def gather(
 def propose_names(evidence: Evidence) -> list[ActionName]:
     """Propose names and keys for all codes.
 
-    A code is named after its ground-truth actions where these are clear, else after its motion, else
-    `action N`. Codes with the same name are numbered (`right`, `right 2`): the plain name goes to the
-    code that moves farthest in that direction and from most prompts in no other. The first code of
-    each direction gets its arrow key.
+    A code is named after its ground-truth actions where these are clear, else after its motion,
+    else `action N`. Codes with the same name are numbered (`right`, `right 2`): the plain name goes
+    to the code that moves farthest in that direction and from most prompts in no other. The first
+    code of each direction gets its arrow key.
 
-    An untrained world, and one in which all actions generate the same frames, gets neither names nor
-    keys. A code gets no keys if it is not used in the videos, generates the same frames as another one, or
-    does not move in the direction of its name.
+    An untrained world, and one in which all actions generate the same frames, gets neither names
+    nor keys. A code gets no keys if it is not used in the videos, generates the same frames as
+    another one, or does not move in the direction of its name.
 
     Args:
-        evidence: as returned by `gather`.
+        evidence: As returned by `gather`.
     """
     reason = _no_effect(evidence)
     if reason is not None:
@@ -166,16 +167,17 @@ def _labels(evidence: Evidence) -> list[ActionLabel]:
 def _combine(truth: ActionLabel, seen: ActionLabel, speed: float | None, can_stay: bool) -> ActionLabel:
     """Combine the label by ground-truth actions with the one by motion.
 
-    Ground truth takes precedence, also where the motion is opposite. Motion takes precedence if it is
-    vertical instead of horizontal, or has a direction more. In the videos, a wall or a fall may hide
-    the effect of an action: a code without motion is labelled `stay` only if `can_stay`. Otherwise it
-    keeps its name, without keys.
+    Ground truth takes precedence, also where the motion is opposite. Motion takes precedence if it
+    is vertical instead of horizontal, or has a direction more. In the videos, a wall or a fall may
+    hide the effect of an action: a code without motion is labelled `stay` only if `can_stay`.
+    Otherwise it keeps its name, without keys.
 
     Args:
-        truth: label by ground-truth actions.
-        seen: label by motion.
-        speed: speed in the direction of the ground-truth actions, in pixels per frame.
-        can_stay: whether another code moves in that direction, or generates the same frames as this one.
+        truth: Label by ground-truth actions.
+        seen: Label by motion.
+        speed: Speed in the direction of the ground-truth actions, in pixels per frame.
+        can_stay: Whether another code moves in that direction, or generates the same frames as this
+            one.
     """
     words, moved = set(truth.words), set(seen.words) - {STAY}
     stays = seen.words == (STAY,)

@@ -23,7 +23,9 @@ CANDIDATES = 80
 NUM_PROMPTS = 12
 """Prompt images of a world."""
 PLAYER_DIRECTIONS = {key: DIRECTIONS[word] for word, key in ARROWS}
-"""Axis and sign of the player's motion for each key. The frame moves the other way where the camera follows."""
+"""Axis and sign of the player's motion for each key. The frame moves the other way where the camera
+follows.
+"""
 MAX_SPEED = (1.0, 3.0)
 """Horizontal and vertical speed in pixels per frame above which more is not better."""
 
@@ -40,15 +42,16 @@ def most_responsive(
     """Choose the images from which all arrow keys of a world cause most motion.
 
     Args:
-        world: the world.
-        images: candidates.
-        actions: names and keys of its actions.
-        count: number of images to choose.
-        frames: number of frames for which each key is held.
-        progress: show a progress bar.
+        world: The world.
+        images: Candidates.
+        actions: Names and keys of its actions.
+        count: Number of images to choose.
+        frames: Number of frames for which each key is held.
+        progress: Show a progress bar.
 
     Returns:
-        The chosen images in their order, None if no action has an arrow key or none moves the frame.
+        The chosen images in their order, None if no action has an arrow key or none moves the
+        frame.
     """
     codes = {key: action.code for action in actions for key in action.keys if key in PLAYER_DIRECTIONS}
     if not codes:

@@ -1,4 +1,4 @@
-"""Checks on the results of interventions: each compares one value with a threshold and explains it."""
+"""Checks on the results of interventions: one value, its threshold and its meaning."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def at_most(check: str, value: float, threshold: float, meaning: str) -> Check:
 
 
 def tokenizer_checks(results: InterventionResults) -> list[Check]:
-    """Check whether the tokens represent motion, which limits everything that is generated from them."""
+    """Check whether the tokens represent motion, which is an upper bound for roll-outs."""
     lost = results.change_lost.sum() / results.repeat.sum()
     reconstructed, repeated = _psnr(results.tokenizer).mean(), _psnr(results.repeat).mean()
     codes, perplexity = len(results.tokens), 2 ** entropy_bits(results.tokens)
@@ -83,11 +83,11 @@ def tokenizer_checks(results: InterventionResults) -> list[Check]:
 
 
 def code_checks(results: InterventionResults, vectors: Float[np.ndarray, "codes dim"]) -> list[Check]:
-    """Check whether the latent actions use their codes, and whether these describe motion or the scene.
+    """Check whether the codes are in use, and whether they describe motion or the scene.
 
     Args:
-        results: results of the interventions.
-        vectors: the codes as the dynamics receives them.
+        results: Results of the interventions.
+        vectors: The codes as the dynamics receives them.
     """
     merged = identical_codes(vectors)
     usage = action_usage(merged[results.codes], len(vectors))
@@ -125,10 +125,11 @@ def identical_codes(vectors: Float[np.ndarray, "codes dim"]) -> Int[np.ndarray, 
 
 
 def still_information(codes: Int[np.ndarray, "clips steps"], still: Int[np.ndarray, "clips steps+1"]) -> float:
-    """Return the share of the information of the codes that is in the codes of still frames, in [0, 1].
+    """Return the share of the codes' information that still frames have, in [0, 1].
 
     If codes describe motion, every still frame has the same code, which carries no information. The
-    result is the larger of two values: for the frame before each transition and for the one after it.
+    result is the larger of two values: for the frame before each transition and for the one after
+    it.
     """
     entropy = entropy_bits(np.bincount(codes.ravel()))
     if entropy == 0:
@@ -181,7 +182,7 @@ def _response(results: InterventionResults) -> float | None:
 
 
 def control_checks(results: InterventionResults, seed: int) -> list[Check]:
-    """Check whether right actions predict the real frames better than those of other clips or other times."""
+    """Check whether right actions predict better than those of other clips or times."""
     psnr = {name: _psnr(mse).mean(axis=1) for name, mse in results.rollouts.items()}
     right = psnr["right"]
     over = {name: bootstrap(right - psnr[name], seed)[0] for name in ("random", "shuffled")}
@@ -202,7 +203,8 @@ def control_checks(results: InterventionResults, seed: int) -> list[Check]:
         at_least(
             "gain_at_any_time",
             any_time,
-            NO_GAIN if response is not None and response >= STRONG_RESPONSE else 0.0,  # a weak effect cannot be wrong
+            # a weak effect cannot be a wrong one
+            NO_GAIN if response is not None and response >= STRONG_RESPONSE else 0.0,
             "gain of the clip's own actions, in time or shifted, over another clip's: "
             + (f"{any_time:.2f} dB" if any_time else "none beyond chance"),
         ),
@@ -272,7 +274,7 @@ def _ratio(value: float, reference: float) -> float | None:
 
 
 def _relative(ratio: float | None) -> str:
-    """Format a change relative to the real change of the clips: as a percentage, or as a factor above 1."""
+    """Format a change relative to that of the real clips: a percentage, or a factor above 1."""
     if ratio is None:
         return "n/a (the real clips do not change)"
     return f"{percent(ratio)} of the real change" if ratio <= 1 else f"{ratio:.3g} times the real change"

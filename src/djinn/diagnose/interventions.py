@@ -1,4 +1,4 @@
-"""Interventions on a world: the same clips with the right actions, with wrong ones, and with still frames."""
+"""Interventions: the same clips with the right actions, wrong ones, and still frames."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HORIZON = 4
 CLIP_FRAMES = HORIZON + 4
 """Frames of a clip: one before the prompt, two of the prompt, `HORIZON` to predict, and one after.
 
-The frames before and after allow actions to be shifted in time. A prompt of two frames has an action
-between them, which reveals a world that reacts one frame late.
+The frames before and after allow actions to be shifted in time. A prompt of two frames has an
+action between them, which reveals a world that reacts one frame late.
 """
 ROLLOUTS = ("right", "random", "shuffled", "previous", "next")
-"""Actions of the roll-outs: inferred from the clip; drawn uniformly; inferred from another clip; and those of the
-clip shifted by one frame, including that of the prompt."""
+"""Actions of the roll-outs: inferred from the clip; drawn uniformly; inferred from another clip;
+and those of the clip shifted by one frame, including that of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class InterventionResults:
     repeat: Float[np.ndarray, "clips steps"]
     """Error of each frame as a prediction of the next one."""
     change_lost: Float[np.ndarray, "clips steps"]
-    """Error of the change between reconstructed frames as the change between real frames, which is `repeat`."""
+    """Error of the change between reconstructed frames as the change between real frames, which is
+    `repeat`.
+    """
     rollouts: dict[str, Float[np.ndarray, "clips horizon"]]
     """Error of each of `ROLLOUTS` against the real frames."""
     prompt: Float[np.ndarray, "clips horizon"]
@@ -56,8 +58,9 @@ class InterventionResults:
     first_to_prompt: Float[np.ndarray, " clips"]
     """Difference between the first frame generated with right actions and the last prompt frame."""
     decoder: dict[str, Float[np.ndarray, " clips"]]
-    """Next-frame prediction of the latent action model: error with `right` and with `shuffled` actions, `response`
-    (difference between the two), and the error of `repeat`, which predicts the previous frame."""
+    """Next-frame prediction of the latent action model: error with `right` and with `shuffled`
+    actions, `response` (difference between the two), and the error of `repeat`, which predicts the
+    previous frame."""
 
 
 def intervene(
@@ -65,19 +68,19 @@ def intervene(
 ) -> InterventionResults:
     """Measure a world on clips of `CLIP_FRAMES` frames, in `evaluation_mode`.
 
-    All roll-outs of a clip start from the same frames with the same seed, so that they differ only in
-    their actions.
+    All roll-outs of a clip start from the same frames with the same seed, so that they differ only
+    in their actions.
 
     Args:
-        world: the world.
-        sample: the clips.
-        sampler: sampler settings.
-        seed: seed of the sampling and of the random actions.
-        batch: clips per batch. The samples depend on it.
-        bar: progress bar, advanced by one per clip in each of two passes.
+        world: The world.
+        sample: The clips.
+        sampler: Sampler settings.
+        seed: Seed of the sampling and of the random actions.
+        batch: Clips per batch. The samples depend on it.
+        bar: Progress bar, advanced by one per clip in each of two passes.
 
     Raises:
-        UserError: no pixel changes in any clip.
+        UserError: No pixel changes in any clip.
     """
     parts = []
     for indices in sample.batches(batch):
@@ -141,7 +144,7 @@ def _observe(world: World, video: Video) -> dict[str, np.ndarray]:
 def _roll_out(
     world: World, video: Video, actions: dict[str, np.ndarray], sampler: SamplerConfig, seed: int
 ) -> dict[str, np.ndarray]:
-    """Roll out from the second and third frame of clips. `actions` begin with the one between these two."""
+    """Roll out from the second and third frame; `actions` start between these two."""
     prompt, real = video[:, 1:3], video[:, 3:-1]
 
     def generate(chosen: np.ndarray) -> np.ndarray:
@@ -165,7 +168,7 @@ def _roll_out(
 
 
 def _predict_next(world: World, video: Video, right: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
-    """Decode with the latent action model, with right and with wrong actions, without the ignored border."""
+    """Decode with the latent action model, with right and with wrong actions."""
     window = video[:, : world.config.context_frames]
 
     def predict(actions: np.ndarray) -> np.ndarray:

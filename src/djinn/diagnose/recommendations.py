@@ -7,7 +7,9 @@ import numpy as np
 from djinn.models.world import World
 
 SAME_CODEBOOK = 0.01
-"""Largest difference between the two copies of the action codebook, as a share of the norm of a code."""
+"""Largest difference between the two copies of the action codebook, as a share of the norm of a
+code.
+"""
 
 LONGER = "train longer: a new run with a higher --minutes or --steps"
 _ALWAYS = True
@@ -17,9 +19,10 @@ def recommendations_for(fault: str, failed: set[str], world: World) -> list[str]
     """Return the changes to try, most promising first. Options are those of `djinn train`.
 
     Args:
-        fault: a key of `djinn.diagnose.verdict.FAULTS`, or another verdict, for which there are none.
-        failed: names of the checks that did not pass.
-        world: the world, whose sizes determine what applies.
+        fault: A key of `djinn.diagnose.verdict.FAULTS`, or another verdict, for which there are
+            none.
+        failed: Names of the checks that did not pass.
+        world: The world, whose sizes determine what applies.
     """
     return [text for applies, text in _candidates(failed, world).get(fault, []) if applies]
 

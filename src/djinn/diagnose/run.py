@@ -27,18 +27,19 @@ def run_diagnosis(
     """Diagnose a world, print the verdict with its evidence, and write the requested file.
 
     Args:
-        world: world folder, run folder, or name of a shipped world.
-        dataset: folder of a data set with frames of the size of the world.
-        settings: settings, by default those of `DiagnosisSettings`.
-        json: file for the diagnosis.
-        split: split to measure on, by default `test`, or `val` where there is no `test`.
-        device: device to compute on, by default the GPU if there is one.
+        world: World folder, run folder, or name of a shipped world.
+        dataset: Folder of a data set with frames of the size of the world.
+        settings: Settings, by default those of `DiagnosisSettings`.
+        json: File for the diagnosis.
+        split: Split to measure on, by default `test`, or `val` where there is no `test`.
+        device: Device to compute on, by default the GPU if there is one.
 
     Returns:
         The diagnosis, as returned by `djinn.diagnose.verdict.diagnose`.
 
     Raises:
-        UserError: the world or the data set is missing, they do not match, or the file cannot be written.
+        UserError: The world or the data set is missing, they do not match, or the file cannot be
+            written.
     """
     selected = select_device(device)
     if json is not None:

@@ -48,8 +48,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "weak control": ("gain_over_shuffled", "gain_over_random", "predicts_motion", "effect_consistency", "codes_in_use"),
     "drift": ("drift_flags",),
 }
-"""Faults and the checks that indicate them, root causes first: the first fault explains those after it. Other checks
-only support the summary."""
+"""Faults and the checks that indicate them, root causes first: the first fault explains those after
+it. Other checks only support the summary."""
 PLAYABLE = "playable"
 NOT_TRAINED = "not trained yet"
 UNDERTRAINED = "undertrained"
@@ -84,23 +84,23 @@ def diagnose(
     """Find the main fault of a world, if there is one.
 
     Args:
-        world: the world, with its latent action model.
-        dataset: data set with frames of the size of the world.
-        settings: settings, by default those of `DiagnosisSettings`.
-        split: split to measure on.
-        sampler: sampler settings, by default those of the world.
-        name: name of the world in the protocol.
-        progress: show progress bars.
+        world: The world, with its latent action model.
+        dataset: Data set with frames of the size of the world.
+        settings: Settings, by default those of `DiagnosisSettings`.
+        split: Split to measure on.
+        sampler: Sampler settings, by default those of the world.
+        name: Name of the world in the protocol.
+        progress: Show progress bars.
 
     Returns:
-        Plain values, ready for JSON: `verdict` (see `verdict_of`), `fault` (a key of `FAULTS` or None),
-        `summary` (a few sentences), `training` (recorded steps and gains, or None), `evidence` (for each
-        check `check`, `value`, `bound`, `threshold`, `passed` and `meaning`), `recommendations` (most
-        promising first, empty for a playable world) and `protocol`.
+        Plain values, ready for JSON: `verdict` (see `verdict_of`), `fault` (a key of `FAULTS` or
+        None), `summary` (a few sentences), `training` (recorded steps and gains, or None),
+        `evidence` (for each check `check`, `value`, `bound`, `threshold`, `passed` and `meaning`),
+        `recommendations` (most promising first, empty for a playable world) and `protocol`.
 
     Raises:
-        UserError: the split is missing, too short or has too few clips, the sizes do not match, the clips
-            have no motion, or the world cannot infer actions.
+        UserError: The split is missing, too short or has too few clips, the sizes do not match, the
+            clips have no motion, or the world cannot infer actions.
     """
     settings = settings or DiagnosisSettings()
     seed = settings.seed
@@ -171,12 +171,12 @@ def fault_of(checks: list[Check]) -> str | None:
 def verdict_of(fault: str | None, training: TrainingSummary | None) -> str:
     """Return the verdict on a world.
 
-    It is `playable` without a fault, `not trained yet` or `undertrained` if there is a fault and one of
-    the stages has too few steps to expect anything else, and the fault otherwise.
+    It is `playable` without a fault, `not trained yet` or `undertrained` if there is a fault and
+    one of the stages has too few steps to expect anything else, and the fault otherwise.
 
     Args:
-        fault: a key of `FAULTS`, or None.
-        training: the training of the world, None if it was not recorded.
+        fault: A key of `FAULTS`, or None.
+        training: The training of the world, None if it was not recorded.
     """
     if fault is None:
         return PLAYABLE

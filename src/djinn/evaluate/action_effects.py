@@ -1,4 +1,4 @@
-"""Effect of each latent action on the frames, and its consistency across prompts (paper, Fig. 13 and 17)."""
+"""Effect of each latent action and its consistency across prompts (paper, Fig. 13 and 17)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ Flows = Float[np.ndarray, "codes p rows columns 2"]
 
 @dataclass(frozen=True)
 class ActionEffect:
-    """Effect of one latent action. Motion is that of the image content in pixels per frame, +x right, +y down."""
+    """Effect of one latent action.
+
+    Motion is that of the image content in pixels per frame, +x to the right and +y down.
+    """
 
     code: int
     shift: list[float]
@@ -39,11 +42,11 @@ class ActionEffect:
     relative_shift: list[float]
     """Median over prompts of the shift minus the median shift of all codes on the same prompt."""
     flow_agreement: float
-    """Mean cosine in [-1, 1] between the block flow on a prompt and the mean flow on all other prompts."""
+    """Mean cosine in [-1, 1] between the block flow of a prompt and the mean of all others."""
     relative_flow_agreement: float
     """The same for the flow minus the mean flow of all codes on the same prompt."""
     change: float
-    """Mean absolute difference in grey levels from the most common outcome of all codes on the same prompt."""
+    """Mean absolute difference in grey levels from the medoid of all codes on the same prompt."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ class ActionEffects:
     flows: Flows
     """Block flow by code and prompt, mean over frames."""
     consistency: float
-    """Share in [0, 1] of the motion, relative to that of all codes on a prompt, that the code alone explains."""
+    """Share in [0, 1] of the differences in motion between codes that the code explains."""
     differences: Float[np.ndarray, "codes codes"]
-    """Mean absolute difference in grey levels between the frames of two codes on the same prompt."""
+    """Mean absolute difference in grey levels between two codes on the same prompts."""
 
     def summary(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON: `consistency`, `prompts`, `frames` and one entry per code."""
+        """Return plain values, ready for JSON, with one entry per code in `codes`."""
         return {
             "consistency": self.consistency,
             "prompts": self.frames.shape[1],
@@ -75,7 +78,7 @@ class ActionEffects:
         """Return the effects as text for the terminal.
 
         Args:
-            names: names of the latent actions.
+            names: Names of the latent actions.
         """
         rows = [["action", "dx", "dy", "prompts that agree", "flow agreement", "change (grey levels)"]]
         for effect in self.codes:
@@ -101,15 +104,16 @@ def measure_action_effects(
     """Hold each latent action from each prompt and measure the motion.
 
     Args:
-        world: the world.
-        prompts: first frames, at least two.
-        frames: number of frames for which an action is held.
-        sampler: sampler settings, by default those of the world.
-        seed: seed of the sampling, the same for each code.
-        progress: show progress bars.
+        world: The world.
+        prompts: First frames, at least two.
+        frames: Number of frames for which an action is held.
+        sampler: Sampler settings, by default those of the world.
+        seed: Seed of the sampling, the same for each code.
+        progress: Show progress bars.
 
     Raises:
-        UserError: there are fewer than two prompts or no frames, or the prompts do not have the size of the world.
+        UserError: There are fewer than two prompts or no frames, or the prompts do not have the
+            size of the world.
     """
     if len(prompts) < 2 or frames < 1:
         raise UserError(
@@ -134,13 +138,13 @@ def hold_actions(
     """Hold latent actions for some frames from each prompt.
 
     Args:
-        world: the world.
-        prompts: first frames.
-        codes: the actions.
-        frames: number of frames for which an action is held.
-        sampler: sampler settings, by default those of the world.
-        seed: seed of the sampling, the same for each code.
-        progress: show a progress bar.
+        world: The world.
+        prompts: First frames.
+        codes: The actions.
+        frames: Number of frames for which an action is held.
+        sampler: Sampler settings, by default those of the world.
+        seed: Seed of the sampling, the same for each code.
+        progress: Show a progress bar.
 
     Returns:
         The prompt, then the generated frames.
@@ -164,8 +168,8 @@ def effects_from_frames(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progres
     """Measure the effects of actions on frames that were generated before.
 
     Args:
-        frames: frames of each code from the same prompts, at least two; the prompt comes first.
-        progress: show a progress bar.
+        frames: Frames of each code from the same prompts, at least two; the prompt comes first.
+        progress: Show a progress bar.
     """
     codes, prompts, length = frames.shape[:3]
     motion = []
@@ -197,7 +201,7 @@ def effects_from_frames(frames: UInt8[np.ndarray, "codes p t h w 3"], *, progres
 
 
 def median_shift(videos: Float[np.ndarray, "p t h w"]) -> Float[np.ndarray, "p 2"]:
-    """Return the shift of the whole frame in grey videos, in pixels per frame, median over frames."""
+    """Return the median shift of the whole frame in grey videos, in pixels per frame."""
     prompts, length = videos.shape[:2]
     return np.median(global_shift(*_pairs(videos)).reshape(prompts, length - 1, 2), axis=1)
 
@@ -208,7 +212,7 @@ def _pairs(videos: Float[np.ndarray, "p t h w"]) -> tuple[Float[np.ndarray, "n h
 
 
 def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
-    """Return the mean cosine between each field and the mean of the others. Two zero fields agree."""
+    """Return the mean cosine between each field and the mean of the others, 1 for zero fields."""
     flat = fields.reshape(len(fields), -1)
     others = (flat.sum(axis=0) - flat) / (len(flat) - 1)
     norms, other_norms = np.linalg.norm(flat, axis=1), np.linalg.norm(others, axis=1)
@@ -218,10 +222,10 @@ def _agreement(fields: Float[np.ndarray, "p rows columns 2"]) -> float:
 
 
 def explained_by_code(motion: Float[np.ndarray, "codes p *s"]) -> float:
-    """Return the share in [0, 1] of the variance between codes that the code explains, corrected for chance.
+    """Return the share of the variance that the code explains, corrected for chance, in [0, 1].
 
     Args:
-        motion: motion by code and prompt, minus the mean of all codes on the same prompt.
+        motion: Motion by code and prompt, minus the mean of all codes on the same prompt.
     """
     prompts = motion.shape[1]
     total = np.square(motion).sum()
@@ -234,7 +238,7 @@ def explained_by_code(motion: Float[np.ndarray, "codes p *s"]) -> float:
 def _differences(
     frames: UInt8[np.ndarray, "codes p t h w 3"],
 ) -> tuple[Float[np.ndarray, " codes"], Float[np.ndarray, "codes codes"]]:
-    """Return the mean difference of each code from the medoid of all codes, and between every two codes."""
+    """Return the mean difference of each code from the medoid, and between every two codes."""
     codes, prompts = frames.shape[:2]
     from_medoid, pairwise = np.empty((codes, prompts)), np.zeros((codes, codes))
     for p in range(prompts):

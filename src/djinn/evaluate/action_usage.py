@@ -28,7 +28,7 @@ class ActionUsage:
     num_used: int
     """Number of codes with a share of at least `min_share`."""
     min_share: float
-    """Share from which a code counts as used: 2 % for up to 8 codes, 0.16 of a uniform share for more."""
+    """Share from which a code counts as used, see `djinn.models.code_usage.min_used_share`."""
     transitions: int
 
     @property
@@ -44,7 +44,7 @@ class ActionUsage:
         """Return the usage as text for the terminal.
 
         Args:
-            names: names of the latent actions.
+            names: Names of the latent actions.
         """
         rows = [[action_label(code, names), f"{100 * share:.1f} %"] for code, share in enumerate(self.shares)]
         return [
@@ -60,8 +60,8 @@ def action_usage(codes: Int[np.ndarray, "*s"], num_codes: int) -> ActionUsage:
     """Return the distribution of latent actions.
 
     Args:
-        codes: latent actions of transitions.
-        num_codes: number of codes of the world.
+        codes: Latent actions of transitions.
+        num_codes: Number of codes of the world.
     """
     counts = np.bincount(codes.ravel(), minlength=num_codes)
     shares = counts / max(counts.sum(), 1)

@@ -46,8 +46,8 @@ class ClipSample:
         """Return one frame of each of the first `count` clips, as prompts.
 
         Args:
-            count: number of clips, fewer where the sample has fewer.
-            frame: index of the frame within the clip.
+            count: Number of clips, fewer where the sample has fewer.
+            frame: Index of the frame within the clip.
         """
         return self.clips.batch(self.indices[:count])[:, frame : frame + 1]
 
@@ -69,8 +69,8 @@ def spread_over_sources(sources: Sequence[str], count: int) -> list[int]:
     """Choose the first clips of a draw, one from each source before a second from any.
 
     Args:
-        sources: source of each clip, in the order of the draw.
-        count: number of clips to choose, fewer where there are fewer.
+        sources: Source of each clip, in the order of the draw.
+        count: Number of clips to choose, fewer where there are fewer.
 
     Returns:
         Positions in the draw, in ascending order.
@@ -87,14 +87,15 @@ def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int)
     """Draw clips at random, without overlap where there are enough of them.
 
     Args:
-        dataset: the data set.
+        dataset: The data set.
         split: `train`, `val` or `test`.
-        count: number of clips, fewer where the split has fewer.
-        frames: frames per clip.
-        seed: seed of the draw.
+        count: Number of clips, fewer where the split has fewer.
+        frames: Frames per clip.
+        seed: Seed of the draw.
 
     Raises:
-        UserError: the split is missing, none of its episodes is long enough, or it has a single clip.
+        UserError: The split is missing, none of its episodes is long enough, or it has a single
+            clip.
     """
     check_seed(seed)
     clips = dataset.clips(split, frames, stride=frames)
@@ -110,7 +111,7 @@ def draw_clips(dataset: Dataset, split: str, count: int, frames: int, seed: int)
 
 
 def default_split(dataset: Dataset, requested: str | None) -> str:
-    """Return the split to measure on: the requested one, else `test`, or `val` where there is no `test`.
+    """Return the split to measure on: the requested one, else `test`, or `val` without `test`.
 
     A single video has no `test` split, and neither do most data sets of fewer than ten videos.
     """
@@ -118,10 +119,10 @@ def default_split(dataset: Dataset, requested: str | None) -> str:
 
 
 def held_out_split(dataset: Dataset, frames: int) -> str:
-    """Return the first split with at least two clips that training has not seen, `train` where there is none.
+    """Return the first held-out split with at least two clips, `train` if there is none.
 
     Raises:
-        UserError: no split has two clips of `frames` frames.
+        UserError: No split has two clips of `frames` frames.
     """
     for split in ("val", "test"):
         try:
@@ -137,7 +138,7 @@ def check_match(world: World, dataset: Dataset) -> None:
     """Check that a world can be measured on a data set.
 
     Raises:
-        UserError: the frame sizes differ, or the world has no latent action model.
+        UserError: The frame sizes differ, or the world has no latent action model.
     """
     size = (world.config.height, world.config.width)
     if (dataset.height, dataset.width) != size:

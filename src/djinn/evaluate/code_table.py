@@ -26,12 +26,13 @@ class GroundTruthActions:
     def from_names(cls, action_names: Sequence[str], actions: Int[np.ndarray, "*s"]) -> GroundTruthActions:
         """Group actions by the names that the data set gives them.
 
-        A name that ends in another one in brackets has the effect of that one. In CoinRun `d (none)`
-        does what `none` does, so that 15 action ids form 9 groups. Without names each id is a group.
+        A name that ends in another one in brackets has the effect of that one. In CoinRun `d
+        (none)` does what `none` does, so that 15 action ids form 9 groups. Without names each id is
+        a group.
 
         Args:
-            action_names: names by action id, from the metadata of the data set.
-            actions: action ids that occur.
+            action_names: Names by action id, from the metadata of the data set.
+            actions: Action ids that occur.
         """
         ids = [int(i) for i in np.unique(actions) if i >= 0]
         effect = {i: str(name).rsplit("(", 1)[-1].removesuffix(")") for i, name in enumerate(action_names)}
@@ -41,7 +42,7 @@ class GroundTruthActions:
 
     def __call__(self, actions: Int[np.ndarray, "*s"]) -> Int[np.ndarray, "*s"]:
         """Return the groups of action ids, -1 for unknown ids."""
-        lookup = np.full(max(self.group_of, default=0) + 2, -1)  # the last entry stands for all unknown ids
+        lookup = np.full(max(self.group_of, default=0) + 2, -1)  # last entry: unknown ids
         lookup[list(self.group_of)] = list(self.group_of.values())
         known = (actions >= 0) & (actions < len(lookup) - 1)
         return lookup[np.where(known, actions, len(lookup) - 1)]
@@ -89,7 +90,7 @@ class CodeTable:
         """Return the table as text for the terminal.
 
         Args:
-            names: names of the latent actions.
+            names: Names of the latent actions.
         """
         columns = self.columns()
         rows = [["action", *(self.ground_truth_actions[j] for j in columns), "majority"]]
@@ -117,12 +118,12 @@ def code_table(
     """Count latent actions against ground-truth actions.
 
     Args:
-        codes: latent action of each transition.
-        actions: ground-truth action of each transition, an index in `names`. Transitions with -1
+        codes: Latent action of each transition.
+        actions: Ground-truth action of each transition, an index in `names`. Transitions with -1
             are left out.
-        changed: whether a pixel changes in the transition.
-        names: names of the ground-truth actions.
-        num_codes: number of codes of the world.
+        changed: Whether a pixel changes in the transition.
+        names: Names of the ground-truth actions.
+        num_codes: Number of codes of the world.
     """
     known = actions >= 0
     tables = []

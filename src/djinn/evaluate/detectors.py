@@ -1,4 +1,4 @@
-"""Feature networks for a Frechet distance: a TorchScript file, a Python function, or random weights.
+"""Feature networks for a Frechet distance: TorchScript file, Python function, random weights.
 
 Nothing is downloaded.
 """
@@ -56,7 +56,7 @@ class Detector:
         """Return the features of clips.
 
         Raises:
-            UserError: the network fails on them, or does not return one vector per clip.
+            UserError: The network fails on them, or does not return one vector per clip.
         """
         pixels = torch.from_numpy(video).movedim(-1, 1)
         return torch.cat([self._features(part.to(self.device).float()) for part in pixels.split(_BATCH)])
@@ -92,15 +92,15 @@ def load_detector(source: str, device: torch.device) -> Detector:
     A TorchScript file is loaded by `torch.jit.load` and called as I3D is in the literature: with
     pixels in [0, 255], which `rescale=True` maps to [-1, 1] and `resize=True` resizes to 224x224.
     TorchScript is code. This is the only place where Djinn executes code from a file, and only from
-    a file that the user names. A `module:function` is imported, also from the working directory, and
-    called as `function(video)` with the same pixels.
+    a file that the user names. A `module:function` is imported, also from the working directory,
+    and called as `function(video)` with the same pixels.
 
     Args:
-        source: path of a TorchScript file, or `module:function`.
-        device: device of the network.
+        source: Path of a TorchScript file, or `module:function`.
+        device: Device of the network.
 
     Raises:
-        UserError: the file or the function does not exist, or cannot be used.
+        UserError: The file or the function does not exist, or cannot be used.
     """
     path = Path(source)
     if path.is_file():
@@ -113,7 +113,8 @@ def load_detector(source: str, device: torch.device) -> Detector:
 def _from_file(path: Path, device: torch.device) -> Detector:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the published I3D is a TorchScript file
+            # the published I3D is a TorchScript file
+            warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(path, map_location=device).eval()
     except (RuntimeError, ValueError, OSError, EOFError):
         raise UserError(f"{path} is not a TorchScript file: {_USAGE}") from None
@@ -151,7 +152,7 @@ def _working_directory_on_path() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return an exception as part of a sentence; of a long TorchScript trace the line with the error."""
+    """Return an exception as part of a sentence, of a TorchScript trace the line of the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return (named or lines or [type(error).__name__])[-1 if named else 0].rstrip(".")

@@ -1,8 +1,8 @@
 """Drift of long roll-outs: freezing, blur, noise, wrong colors, repetition.
 
-The roll-outs use random actions, each held for a few frames as a player holds a key. Few real videos
-are as long, so frames are compared with the beginning of the roll-out and with real frames of all
-kinds of scenes.
+The roll-outs use random actions, each held for a few frames as a player holds a key. Few real
+videos are as long, so frames are compared with the beginning of the roll-out and with real frames
+of all kinds of scenes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from djinn.models.world import World
 HOLD = 6
 """Mean number of frames for which an action is held."""
 CHANGE_THRESHOLD = 8
-"""Difference in grey levels, in any channel, from which a pixel has changed. Less is decoder noise."""
+"""Difference in grey levels, in any channel, from which a pixel has changed. Less is decoder
+noise.
+"""
 SAME_WITHIN = 0.25
-"""Two frames are the same if they differ by less than this share of the mean step between frames."""
+"""Two frames are the same if they differ by less than this share of the mean step between
+frames.
+"""
 STRETCH = MIN_DRIFT_FRAMES // 2
 """Frames in a row that must recur, in motion, to count as repeated.
 
@@ -59,7 +63,9 @@ class Drift:
     frames: UInt8[np.ndarray, "clips t h w 3"]
     """Generated frames, without the prompts."""
     sharpness: Float[np.ndarray, " t"]
-    """Contrast between neighbouring pixels relative to that of the reconstructed prompts, 1 if equal."""
+    """Contrast between neighbouring pixels relative to that of the reconstructed prompts, 1 if
+    equal.
+    """
     color: Float[np.ndarray, " t"]
     """Distance in grey levels between the colors of the roll-outs and those of real frames.
 
@@ -83,12 +89,13 @@ class Drift:
         - `blurs`: sharpness below 0.6. In 80 frames of real CoinRun videos the mean over several
           videos stays between 1.0 and 1.15.
         - `noise`: sharpness above 2, for example block artifacts.
-        - `discolors`: the colors are 1.5 times as far from those of real frames as one real scene is
-          (`color_spread`), and at least 10 grey levels. Eight real CoinRun videos reach 0.9 times at
-          most. It needs 64 real frames of all kinds of scenes and is left out with fewer, since
-          videos that all start in one kind of scene leave its colors without a fault.
+        - `discolors`: the colors are 1.5 times as far from those of real frames as one real scene
+          is (`color_spread`), and at least 10 grey levels. Eight real CoinRun videos reach 0.9
+          times at most. It needs 64 real frames of all kinds of scenes and is left out with fewer,
+          since videos that all start in one kind of scene leave its colors without a fault.
         - `repeats`: at least half of the roll-outs repeat an earlier stretch, whatever the actions.
-          This also holds for games with very few states; of four real CoinRun videos a quarter at most.
+          This also holds for games with very few states; of four real CoinRun videos a quarter at
+          most.
         """
         limits = self.limits
         change, sharpness, color, repetition = (
@@ -113,7 +120,7 @@ class Drift:
         return limits
 
     def summary(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON: curves, their means over the last quarter (`late`), flags, limits."""
+        """Return plain values, ready for JSON; `late` has the means over the last quarter."""
         curves = {name: getattr(self, name) for name in ("sharpness", "color", "change", "repetition")}
         clips, frames = self.frames.shape[:2]
         return {
@@ -129,7 +136,7 @@ class Drift:
         }
 
     def lines(self, names: Sequence[str]) -> list[str]:
-        """Return the flags as text for the terminal. They do not depend on the names of actions."""
+        """Return text for the terminal; the names of actions do not matter."""
         faults = ", ".join(self.flags) or "no fault"
         return [f"drift over {len(self.frames)} roll-outs of {self.frames.shape[1]} frames: {faults}"]
 
@@ -147,17 +154,18 @@ def measure_drift(
     """Generate long roll-outs with random held actions and measure their frames.
 
     Args:
-        world: the world.
-        prompts: real frames to start from, one row per roll-out. Several frames per row need a latent action model.
-        frames: frames to generate in each roll-out.
-        sampler: sampler settings, by default those of the world.
-        seed: seed of the actions and the sampling.
-        real: real frames of all kinds of scenes, about `REAL_FRAMES`, as the reference for colors. By default the
-            prompts.
-        progress: show a progress bar.
+        world: The world.
+        prompts: Real frames to start from, one row per roll-out. Several frames per row need a
+            latent action model.
+        frames: Frames to generate in each roll-out.
+        sampler: Sampler settings, by default those of the world.
+        seed: Seed of the actions and the sampling.
+        real: Real frames of all kinds of scenes, about `REAL_FRAMES`, as the reference for colors.
+            By default the prompts.
+        progress: Show a progress bar.
 
     Raises:
-        UserError: there are no prompts, or `frames` is less than `MIN_DRIFT_FRAMES`.
+        UserError: There are no prompts, or `frames` is less than `MIN_DRIFT_FRAMES`.
     """
     if frames < MIN_DRIFT_FRAMES:
         raise UserError(f"drift needs roll-outs of at least {MIN_DRIFT_FRAMES} frames, got {frames}: use more")
@@ -193,9 +201,9 @@ def drift_from_frames(
     """Measure the drift of frames that were generated before.
 
     Args:
-        frames: frames of long roll-outs.
-        start: the reconstructed last prompt frame of each roll-out.
-        real: real frames, as for `measure_drift`.
+        frames: Frames of long roll-outs.
+        start: The reconstructed last prompt frame of each roll-out.
+        real: Real frames, as for `measure_drift`.
     """
     times = range(frames.shape[1])
     before = [start, *(frames[:, t] for t in times[:-1])]
@@ -229,16 +237,16 @@ def sharpness(frames: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
 
 
 def changed_share(before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
-    """Return the share of the pixels of each frame that differ by at least `CHANGE_THRESHOLD`, in [0, 1]."""
+    """Return the share of pixels that differ by at least `CHANGE_THRESHOLD`, in [0, 1]."""
     difference = np.maximum(before, after) - np.minimum(before, after)
     return (difference >= CHANGE_THRESHOLD).any(axis=-1).mean(axis=(1, 2))
 
 
 def repeated(frames: UInt8[np.ndarray, "clips t h w 3"]) -> Bool[np.ndarray, "clips t"]:
-    """Return whether each frame ends a stretch of `STRETCH` frames that occurred before in the roll-out.
+    """Return whether each frame ends a stretch of `STRETCH` frames that occurred before.
 
-    Standing still is no repetition: the mean step over the stretch must be at least half of the mean
-    step of the roll-out.
+    Standing still is no repetition: the mean step over the stretch must be at least half of the
+    mean step of the roll-out.
     """
     small = _downsample(frames)
     clips, count = small.shape[:2]

@@ -48,7 +48,7 @@ class Metric(Protocol):
         """Return text for the terminal.
 
         Args:
-            names: names of the latent actions.
+            names: Names of the latent actions.
         """
         ...
 
@@ -90,15 +90,16 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """Return plain values, ready for JSON.
 
-        PSNR and its differences are in dB, means over clips and frames; keys that end in `_interval`
-        are bootstrap 95 % intervals over clips. Metrics that were not measured are None.
+        PSNR and its differences are in dB, means over clips and frames; keys that end in
+        `_interval` are bootstrap 95 % intervals over clips. Metrics that were not measured are
+        None.
 
         - `tokenizer_psnr`, `tokenizer_ssim`: reconstructions.
-        - `rollout_psnr`, `rollout_ssim`: roll-outs with inferred actions. `rollout`: lists `psnr` and
-          `ssim` by frame for `inferred`, `random` and `repeat` (the last prompt frame).
-        - `delta_psnr`, `delta_psnr_interval`, by frame ("1", "2", ...; the paper reports "4"): gain of
-          inferred over uniformly random actions. `delta_psnr_empirical` and its interval: over random
-          actions with the distribution of inferred actions.
+        - `rollout_psnr`, `rollout_ssim`: roll-outs with inferred actions. `rollout`: lists `psnr`
+          and `ssim` by frame for `inferred`, `random` and `repeat` (the last prompt frame).
+        - `delta_psnr`, `delta_psnr_interval`, by frame ("1", "2", ...; the paper reports "4"): gain
+          of inferred over uniformly random actions. `delta_psnr_empirical` and its interval: over
+          random actions with the distribution of inferred actions.
         - `action_usage`, `action_names`, `code_table`, `tokens`, `action_effects`, `drift`,
           `long_rollouts`: the `summary` of each metric.
         - `fvd`, `random_frechet` and their protocols `fvd_protocol`, `random_frechet_protocol`.
@@ -141,17 +142,17 @@ def evaluate(
     """Measure a world on held-out clips.
 
     Args:
-        world: the world, with its latent action model.
-        dataset: data set with frames of the size of the world.
-        settings: settings, by default those of `EvaluationSettings`.
-        split: split to measure on.
-        sampler: sampler settings, by default those of the world. `steps` and `temperature` of
+        world: The world, with its latent action model.
+        dataset: Data set with frames of the size of the world.
+        settings: Settings, by default those of `EvaluationSettings`.
+        split: Split to measure on.
+        sampler: Sampler settings, by default those of the world. `steps` and `temperature` of
             `settings` override it.
-        name: name of the world in the protocol.
-        progress: show progress bars.
+        name: Name of the world in the protocol.
+        progress: Show progress bars.
 
     Raises:
-        UserError: the split is missing or too short, the sizes do not match, the world cannot infer
+        UserError: The split is missing or too short, the sizes do not match, the world cannot infer
             actions, or the detector cannot be used.
     """
     settings = settings or EvaluationSettings()
@@ -253,7 +254,7 @@ def _roll_out(
 
 
 def _distances(world: World, sample: ClipSample, settings: EvaluationSettings) -> dict[str, VideoDistance]:
-    """Load the networks of the requested Frechet distances, and try them on a clip before the long part."""
+    """Load the networks of the requested Frechet distances and try them on one clip."""
     networks = {}
     if settings.fvd_detector is not None:
         networks["fvd"] = load_detector(settings.fvd_detector, world.device)

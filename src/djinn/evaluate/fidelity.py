@@ -51,8 +51,8 @@ def frame_mse(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3
     """Return the mean squared error of each frame, in squared grey levels (0 to 255 squared).
 
     Args:
-        a: frames.
-        b: frames to compare with, broadcast against `a`.
+        a: Frames.
+        b: Frames to compare with, broadcast against `a`.
     """
     assert a.dtype == b.dtype == np.uint8
     difference = a.astype(np.float32) - b
@@ -65,7 +65,7 @@ def psnr(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 3"]) -
 
 
 def ssim_window(height: int, width: int) -> int:
-    """Return the side of the SSIM window: 11 pixels, or the largest odd side that fits into smaller frames."""
+    """Return the side of the SSIM window: 11 pixels, or the largest odd side that fits."""
     side = min(height, width, SSIM_WINDOW)
     return side - 1 + side % 2
 
@@ -83,12 +83,12 @@ def frame_ssim(a: UInt8[np.ndarray, "*#s h w 3"], b: UInt8[np.ndarray, "*#s h w 
     """Return the structural similarity of each frame, at most 1.
 
     As in Wang et al. 2004: a normalized Gaussian window of 11x11 pixels with sigma 1.5, K1 = 0.01,
-    K2 = 0.03, range 255, valid region (the window lies inside the frame). The SSIM of a frame is the
-    mean over positions and the three color channels, that of a video the mean over its frames.
+    K2 = 0.03, range 255, valid region (the window lies inside the frame). The SSIM of a frame is
+    the mean over positions and the three color channels, that of a video the mean over its frames.
 
     Args:
-        a: frames.
-        b: frames to compare with, broadcast against `a`.
+        a: Frames.
+        b: Frames to compare with, broadcast against `a`.
     """
     assert a.dtype == b.dtype == np.uint8
     shape = np.broadcast_shapes(a.shape, b.shape)
@@ -106,7 +106,8 @@ def _smoothing_matrix(size: int, window: int) -> Float64[Tensor, "out size"]:
     """Return the matrix that convolves a line of `size` pixels with the window, valid region."""
     weights = torch.exp(-((torch.arange(window, dtype=torch.float64) - window // 2) ** 2) / (2 * _SSIM_SIGMA**2))
     matrix = torch.zeros(size - window + 1, size, dtype=torch.float64)
-    matrix.as_strided((len(matrix), window), (size + 1, 1)).copy_(weights / weights.sum())  # band along the diagonal
+    # a band along the diagonal
+    matrix.as_strided((len(matrix), window), (size + 1, 1)).copy_(weights / weights.sum())
     return matrix
 
 

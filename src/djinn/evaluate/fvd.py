@@ -1,8 +1,8 @@
 """Frechet distance between features of real and generated clips; with a video network this is FVD.
 
 FVD (Unterthiner et al. 2019) fits a Gaussian to the features of each side and computes the Frechet
-distance of the two. Its value depends on the network, on the number and the length of the clips, and
-on their preprocessing, all of which `VideoDistance.protocol` lists. For the networks see
+distance of the two. Its value depends on the network, on the number and the length of the clips,
+and on their preprocessing, all of which `VideoDistance.protocol` lists. For the networks see
 `djinn.evaluate.detectors`.
 """
 
@@ -26,7 +26,7 @@ class Moments:
     """Mean and covariance of feature vectors that come in batches, in float64.
 
     Args:
-        dim: length of a feature vector.
+        dim: Length of a feature vector.
     """
 
     def __init__(self, dim: int) -> None:
@@ -59,9 +59,9 @@ def frechet_distance(
 ) -> float:
     """Return the squared Frechet (2-Wasserstein) distance of two Gaussians.
 
-    It is `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`. The trace of the matrix root is computed
-    as the sum of the singular values of the product of the two symmetric roots, which is also stable
-    for singular covariances.
+    It is `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`. The trace of the matrix root is
+    computed as the sum of the singular values of the product of the two symmetric roots, which is
+    also stable for singular covariances.
     """
     cross = torch.linalg.svdvals(_root(covariance_a) @ _root(covariance_b)).sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * cross
@@ -69,7 +69,7 @@ def frechet_distance(
 
 
 def _root(matrix: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
-    """Return the symmetric root of a covariance. Eigenvalues within rounding error count as zero."""
+    """Return the symmetric root of a covariance; eigenvalues within rounding error are zero."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     floor = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
     return (vectors * torch.where(values > floor, values, 0).sqrt()) @ vectors.T
@@ -79,8 +79,8 @@ class VideoDistance:
     """Frechet distance between real and generated clips that come in batches.
 
     Args:
-        detector: network whose features are compared.
-        name: name of the distance in reports.
+        detector: Network whose features are compared.
+        name: Name of the distance in reports.
     """
 
     def __init__(self, detector: Detector, name: str = "FVD") -> None:
@@ -91,7 +91,7 @@ class VideoDistance:
         """Add real clips and the roll-outs generated for them.
 
         Raises:
-            UserError: the network fails on the clips, or does not return features.
+            UserError: The network fails on the clips, or does not return features.
         """
         assert real.shape == generated.shape
         features = self.detector(real), self.detector(generated)
@@ -107,7 +107,7 @@ class VideoDistance:
         return frechet_distance(real.mean, real.covariance, generated.mean, generated.covariance)
 
     def protocol(self) -> dict[str, Any]:
-        """Return how the distance was measured: network with sha256, number of clips and features, warnings."""
+        """Return the network, the number of clips and of features, and warnings."""
         assert self._sides is not None
         count, dim = self._sides[0].count, len(self._sides[0].mean)
         return {**self.detector.metadata(), "clips": count, "features": dim, "warnings": warnings_for(count, dim)}
@@ -117,7 +117,7 @@ class VideoDistance:
         return {"distance": self.distance(), "protocol": self.protocol()}
 
     def lines(self, names: Sequence[str]) -> list[str]:
-        """Return the distance as text for the terminal. It does not depend on the names of actions."""
+        """Return text for the terminal; the names of actions do not matter."""
         protocol = self.protocol()
         sha256 = f", sha256 {protocol['sha256'][:12]}" if protocol["sha256"] else ""
         text = f"{self.name} {self.distance():.4g} over {protocol['clips']} clips ({protocol['detector']}{sha256})"

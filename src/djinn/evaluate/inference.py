@@ -19,7 +19,7 @@ Video = UInt8[np.ndarray, "b t h w 3"]
 
 @contextmanager
 def evaluation_mode(world: World) -> Iterator[None]:
-    """Put a world into evaluation mode without gradients, and restore the mode of each module afterwards."""
+    """Put a world into evaluation mode without gradients; restore each module afterwards."""
     modes = [(module, module.training) for module in world.modules()]
     world.eval()
     try:
@@ -54,13 +54,15 @@ def reconstruct(world: World, video: Video) -> Video:
 def infer_code_table(
     world: World, sample: ClipSample, batch: int, bar: tqdm
 ) -> tuple[Int[np.ndarray, "clips steps"], CodeTable | None]:
-    """Infer the latent actions of clips and compare them with the ground truth, in `evaluation_mode`.
+    """Infer the latent actions of clips and compare them with the ground truth.
+
+    The world must be in `evaluation_mode`.
 
     Args:
-        world: the world.
-        sample: the clips.
-        batch: clips per batch.
-        bar: progress bar, advanced by one per clip.
+        world: The world.
+        sample: The clips.
+        batch: Clips per batch.
+        bar: Progress bar, advanced by one per clip.
 
     Returns:
         The latent actions, and their counts against the ground-truth actions, None where the data

@@ -30,7 +30,7 @@ _METRICS = ("psnr", "ssim", "random_psnr", "repeat_psnr")
 
 @dataclass(frozen=True)
 class LongRollouts:
-    """Similarity of long roll-outs to the real clips, one row per clip, one column per generated frame."""
+    """Similarity of long roll-outs to the real clips, by clip and generated frame."""
 
     psnr: Float[np.ndarray, "clips t"]
     """In dB, with the actions inferred from the clip."""
@@ -44,8 +44,8 @@ class LongRollouts:
     def summary(self) -> dict[str, Any]:
         """Return plain values, ready for JSON: means over clips.
 
-        `psnr`, `ssim`, `random_psnr` and `repeat_psnr` are given at some frames ("1", "10", ..., the
-        last), and as lists over all frames under their names with the suffix `_curve`.
+        `psnr`, `ssim`, `random_psnr` and `repeat_psnr` are given at some frames ("1", "10", ...,
+        the last), and as lists over all frames under their names with the suffix `_curve`.
         """
         clips, frames = self.psnr.shape
         curves = {name: getattr(self, name).mean(0).tolist() for name in _METRICS}
@@ -58,7 +58,7 @@ class LongRollouts:
         }
 
     def lines(self, names: Sequence[str]) -> list[str]:
-        """Return the metrics as text for the terminal. They do not depend on the names of actions."""
+        """Return text for the terminal; the names of actions do not matter."""
         results = self.summary()
         rows = [
             [t, *(f"{results[key][t]:.2f}" for key in ("psnr", "random_psnr", "repeat_psnr")), f"{ssim:.3f}"]
@@ -76,19 +76,19 @@ def horizons(frames: int) -> list[int]:
 
 
 def draw_long_clips(dataset: Dataset, split: str, frames: int, seed: int) -> ClipSample:
-    """Draw clips of a prompt frame and `frames` frames, without overlap, from as many sources as possible.
+    """Draw clips of a prompt and `frames` frames, without overlap, from all sources.
 
     Args:
-        dataset: the data set.
+        dataset: The data set.
         split: `train`, `val` or `test`.
-        frames: frames to generate.
-        seed: seed of the draw.
+        frames: Frames to generate.
+        seed: Seed of the draw.
 
     Returns:
         At most `MAX_CLIPS` clips.
 
     Raises:
-        UserError: the split is missing, or none of its episodes is long enough.
+        UserError: The split is missing, or none of its episodes is long enough.
     """
     longest = max((e.length for e in dataset.episodes if e.split == split), default=frames + 1)
     if longest <= frames:
@@ -115,12 +115,12 @@ def measure_long_rollouts(
     Both roll-outs of a clip use the same seed.
 
     Args:
-        world: the world, with its latent action model.
-        sample: clips of one prompt frame and the frames to generate.
-        sampler: sampler settings, by default those of the world.
-        seed: seed of the random actions and the sampling.
-        batch: clips per batch. The samples depend on it.
-        progress: show a progress bar.
+        world: The world, with its latent action model.
+        sample: Clips of one prompt frame and the frames to generate.
+        sampler: Sampler settings, by default those of the world.
+        seed: Seed of the random actions and the sampling.
+        batch: Clips per batch. The samples depend on it.
+        progress: Show a progress bar.
     """
     frames = sample.clips.frames - 1
     random = np.random.default_rng([seed, 3]).integers(world.num_actions, size=(len(sample), frames))

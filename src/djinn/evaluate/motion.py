@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 LOW_PASS = (1.0, 0.12)
-"""Widths of the Gaussian low-pass filters in cycles per pixel: one for sharp frames, one for blurred frames."""
+"""Widths of the Gaussian low-pass filters in cycles per pixel: one for sharp frames, one for
+blurred frames.
+"""
 MATCH = 0.6
-"""A block has moved if its error at the best match is at most this share of its error without motion."""
+"""A block has moved if its error at the best match is at most this share of its error without
+motion.
+"""
 PEAKS = 8
 """Peaks of each phase correlation that are evaluated."""
 STILL_COST = 0.15
@@ -27,13 +31,14 @@ def grey(frames: UInt8[np.ndarray, "*s h w 3"]) -> Float[np.ndarray, "*s h w"]:
 def global_shift(before: Float[np.ndarray, "n h w"], after: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "n 2"]:
     """Estimate the shift of whole frames by phase correlation, in pixels.
 
-    Repetitive patterns and static content cause additional peaks, so several of the highest peaks are
-    evaluated: the result is the shift with the smallest difference in the overlap. A parabola through
-    the errors around it gives subpixel precision. Shifts are limited to a quarter of the shorter side.
+    Repetitive patterns and static content cause additional peaks, so several of the highest peaks
+    are evaluated: the result is the shift with the smallest difference in the overlap. A parabola
+    through the errors around it gives subpixel precision. Shifts are limited to a quarter of the
+    shorter side.
 
     Args:
-        before: grey frames.
-        after: the frames that follow them.
+        before: Grey frames.
+        after: The frames that follow them.
 
     Returns:
         `(dx, dy)` of each pair, 0 where a frame is flat.
@@ -53,7 +58,7 @@ def global_shift(before: Float[np.ndarray, "n h w"], after: Float[np.ndarray, "n
 
 
 def _peaks(before: np.ndarray, after: np.ndarray, reach: int, low_pass: float) -> Int[np.ndarray, "n k 2"]:
-    """Return the zero shift and those with the highest peaks of the phase correlation of windowed frames."""
+    """Return the zero shift and those of the highest peaks of the phase correlation."""
     height, width = before.shape[1:]
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
     spectra = [np.fft.rfft2((x - x.mean(axis=(1, 2), keepdims=True)) * window) for x in (before, after)]
@@ -73,7 +78,7 @@ def _peaks(before: np.ndarray, after: np.ndarray, reach: int, low_pass: float) -
 
 
 def _mismatch(before: np.ndarray, after: np.ndarray, shifts: Int[np.ndarray, "n k 2"]) -> Float[np.ndarray, "n k"]:
-    """Return the mean absolute difference in grey levels in the overlap of frames and shifted successors."""
+    """Return the mean absolute difference in the overlap of frames and shifted successors."""
     height, width = before.shape[1:]
     cost = np.empty(shifts.shape[:2], np.float32)
     for dx, dy in np.unique(shifts.reshape(-1, 2), axis=0):
@@ -90,11 +95,11 @@ def block_flow(
     """Estimate the motion of each block by exhaustive block matching, in whole pixels.
 
     Args:
-        before: grey frames.
-        after: the frames that follow them.
-        block: side of a block in pixels, at most the shorter side of a frame. The remainder at the borders is
-            left out.
-        reach: largest motion along each axis.
+        before: Grey frames.
+        after: The frames that follow them.
+        block: Side of a block in pixels, at most the shorter side of a frame. The remainder at the
+            borders is left out.
+        reach: Largest motion along each axis.
 
     Returns:
         `(dx, dy)` of each block, 0 for blocks that match hardly better elsewhere than in place.

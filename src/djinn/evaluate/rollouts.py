@@ -1,4 +1,4 @@
-"""Roll-outs of held-out clips with inferred and with random actions: fidelity and controllability."""
+"""Roll-outs with inferred and with random actions: fidelity and controllability."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from djinn.generate.rollout import rollout
 from djinn.models.world import World
 
 ROLLOUTS = ("inferred", "random", "empirical", "repeat")
-"""Predictions that are compared with the rest of a clip: roll-outs with actions inferred from the clip, drawn
-uniformly, and drawn from the distribution of inferred actions; and the last prompt frame, repeated."""
+"""Predictions that are compared with the rest of a clip: roll-outs with actions inferred from the
+clip, drawn uniformly, and drawn from the distribution of inferred actions; and the last prompt
+frame, repeated."""
 ROLLOUTS_PER_CLIP = 3
 """Roll-outs that `rollout_clips` generates for each clip."""
 
@@ -55,22 +56,23 @@ def rollout_clips(
     seed: int = 0,
     on_frame: Callable[[], object] | None = None,
 ) -> tuple[dict[str, FrameMetrics], Examples]:
-    """Reconstruct clips, and roll them out from their first frames with inferred and with drawn actions.
+    """Reconstruct clips, and roll them out with inferred and with drawn actions.
 
-    All roll-outs use the same seed, so that a world that ignores its actions generates the same frames each time.
+    All roll-outs use the same seed, so that a world that ignores its actions generates the same
+    frames each time.
 
     Args:
-        world: the world.
-        video: real clips of p + k frames, of which the first p are the prompt.
-        random_actions: actions drawn uniformly.
-        empirical_actions: actions drawn from the distribution of inferred actions.
-        sampler: sampler settings, by default those of the world.
-        seed: seed of the sampling.
-        on_frame: called after each time step of each roll-out.
+        world: The world.
+        video: Real clips of p + k frames, of which the first p are the prompt.
+        random_actions: Actions drawn uniformly.
+        empirical_actions: Actions drawn from the distribution of inferred actions.
+        sampler: Sampler settings, by default those of the world.
+        seed: Seed of the sampling.
+        on_frame: Called after each time step of each roll-out.
 
     Returns:
-        Metrics of each of `ROLLOUTS` on the last k frames and, under `tokenizer`, of the reconstructions on all
-        frames; and the clips with their roll-outs.
+        Metrics of each of `ROLLOUTS` on the last k frames and, under `tokenizer`, of the
+        reconstructions on all frames; and the clips with their roll-outs.
     """
     horizon = random_actions.shape[1]
     prompt_frames = video.shape[1] - horizon
@@ -123,7 +125,7 @@ def delta_psnr(
     Args:
         inferred: PSNR of roll-outs whose actions were inferred from the real clips.
         random: PSNR of roll-outs of the same clips with random actions.
-        seed: seed of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     return bootstrap(inferred - random, seed)
 
@@ -144,8 +146,8 @@ class RolloutMetrics:
         """Combine the metrics of batches of clips.
 
         Args:
-            batches: as returned by `rollout_clips`.
-            seed: seed of the bootstrap.
+            batches: As returned by `rollout_clips`.
+            seed: Seed of the bootstrap.
         """
         metrics = {name: FrameMetrics.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         inferred = metrics["inferred"].psnr
@@ -175,7 +177,7 @@ class RolloutMetrics:
         }
 
     def lines(self, names: Sequence[str]) -> list[str]:
-        """Return the metrics as text for the terminal. They do not depend on the names of actions."""
+        """Return text for the terminal; the names of actions do not matter."""
         results = self.summary()
         horizon = len(self.delta)
         t = min(4, horizon)

@@ -28,9 +28,9 @@ class EvaluationSettings:
     steps: int | None = None
     """MaskGIT steps per frame. The default is the world's own."""
     temperature: float | None = None
-    """Sampling temperature. 0 always takes the most likely token. The default is the world's own."""
+    """Sampling temperature, 0 for the most likely token. The default is the world's own."""
     seed: int = 0
-    """Seed of the choice of clips, the random actions, the sampling, the masks and the bootstrap."""
+    """Seed of the choice of clips, the actions, the sampling, the masks and the bootstrap."""
     batch: int = 16
     """Clips per batch. The samples depend on it."""
     code_clips: int = 512
@@ -38,17 +38,24 @@ class EvaluationSettings:
     effect_prompts: int = 12
     """Prompts from which each action is held to measure its effect, 0 for none."""
     drift_frames: int | None = None
-    """Frames of 4 roll-outs in which drift is measured, 0 for none. The default is 200 with a report, else 0."""
+    """Frames of 4 roll-outs in which drift is measured, 0 for none. The default is 200 with a
+    report, else 0.
+    """
     long_rollouts: int | None = None
-    """Also generate this many frames (for example 100) with the actions inferred from the real video, in as many
-    episodes as are long enough, and measure PSNR and SSIM at frames 1, 10, 25, 50 and so on."""
+    """Also generate this many frames (for example 100) with the actions inferred from the real
+    video, in as many episodes as are long enough, and measure PSNR and SSIM at frames 1, 10, 25, 50
+    and so on."""
     examples: int | None = None
-    """Clips in the report, the first of the draw, spread over the sources. The default is 20 with a report, else 0."""
+    """Clips in the report, the first of the draw, spread over the sources. The default is 20 with a
+    report, else 0.
+    """
     fvd_detector: str | None = None
-    """Also measure FVD with this TorchScript file or MODULE:FUNCTION. The file is executed: use only files that you
-    trust."""
+    """Also measure FVD with this TorchScript file or MODULE:FUNCTION. The file is executed: use
+    only files that you trust."""
     random_frechet: bool = False
-    """Also measure the Frechet distance of a network with random weights, which needs no file. It is not FVD."""
+    """Also measure the Frechet distance of a network with random weights, which needs no file. It
+    is not FVD.
+    """
 
     def __post_init__(self) -> None:
         for name in ("clips", "horizon", "prompt_frames", "batch", "code_clips", "long_rollouts"):

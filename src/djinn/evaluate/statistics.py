@@ -26,9 +26,9 @@ def bootstrap(values: Float[np.ndarray, "clips ..."], seed: int = 0, resamples: 
     The ends are the 2.5 % and 97.5 % quantiles of the means of resampled clips.
 
     Args:
-        values: one row per clip.
-        seed: seed of the resampling.
-        resamples: number of resamples.
+        values: One row per clip.
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
     """
     clips = len(values)
     columns = values.reshape(clips, -1)
@@ -38,7 +38,7 @@ def bootstrap(values: Float[np.ndarray, "clips ..."], seed: int = 0, resamples: 
 
 
 def entropy_bits(counts: Int[np.ndarray, "*s"]) -> float:
-    """Return the entropy in bits of the distribution given by `counts`, the joint one for a table."""
+    """Return the entropy in bits of the distribution `counts`, the joint one for a table."""
     return max(0.0, float(code_usage.entropy_bits(torch.from_numpy(counts.ravel()).double())))
 
 

@@ -13,8 +13,8 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 0) -> list[str]:
     """Return the rows of a table as lines with aligned columns.
 
     Args:
-        rows: cells of each row.
-        left: number of columns aligned to the left; the others are aligned to the right.
+        rows: Cells of each row.
+        left: Number of columns aligned to the left; the others are aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -28,7 +28,7 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 0) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """Format a share as an integer percentage, with two significant digits below 10 %: `45 %`, `0.16 %`."""
+    """Format a share as a percentage, with two significant digits below 10 %: `0.16 %`."""
     return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.2g} %"
 
 
@@ -38,7 +38,7 @@ def signed(value: float) -> str:
 
 
 def action_label(code: int, names: Sequence[str] | None) -> str:
-    """Format an action as its code and its name, for example `3 jump`; the code alone if unnamed."""
+    """Format an action as code and name, for example `3 jump`; the code alone if unnamed."""
     name = names[code] if names and code < len(names) else ""
     return str(code) if name in ("", default_name(code)) else f"{code} {name}"
 
@@ -47,7 +47,7 @@ def training_text(training: dict[str, Any] | None) -> str:
     """Return one sentence on the training of a world.
 
     Args:
-        training: fields of its `TrainingSummary`, None if it has none.
+        training: Fields of its `TrainingSummary`, None if it has none.
     """
     if training is None:
         return "not recorded (the world has no training.yaml)"

@@ -36,7 +36,7 @@ class TokenScore:
         self.nats += float(F.cross_entropy(logits, target, reduction="none").double().sum())
 
     def summary(self) -> dict[str, float]:
-        """Return the accuracy in [0, 1], the mean cross-entropy in nats, and the number of tokens."""
+        """Return the accuracy in [0, 1], the cross-entropy in nats, and the number of tokens."""
         count = max(self.tokens, 1)
         return {"accuracy": self.correct / count, "cross_entropy": self.nats / count, "tokens": self.tokens}
 
@@ -44,14 +44,15 @@ class TokenScore:
 class TokenMetrics:
     """Prediction of the tokens of the next frame, given the true past and the inferred actions.
 
-    Every frame of a clip but the first is predicted from the true tokens of the frames before it and
-    the action inferred for its transition. There are two kinds of masks. `masked` draws them at the
-    rates of training, so that visible tokens of the frame help; with `clean_past` this is the metric
-    of the training log, without token noise. `full_frame` masks all tokens, as the first MaskGIT step.
+    Every frame of a clip but the first is predicted from the true tokens of the frames before it
+    and the action inferred for its transition. There are two kinds of masks. `masked` draws them at
+    the rates of training, so that visible tokens of the frame help; with `clean_past` this is the
+    metric of the training log, without token noise. `full_frame` masks all tokens, as the first
+    MaskGIT step.
 
     Args:
-        world: the world. Clips longer than its context are truncated.
-        seed: seed of the masks.
+        world: The world. Clips longer than its context are truncated.
+        seed: Seed of the masks.
     """
 
     def __init__(self, world: World, seed: int = 0) -> None:
@@ -66,8 +67,8 @@ class TokenMetrics:
         """Add the predictions on some clips.
 
         Args:
-            video: real clips.
-            actions: latent actions inferred from them.
+            video: Real clips.
+            actions: Latent actions inferred from them.
         """
         world, device = self.world, self.world.device
         tokens = world.encode(torch.from_numpy(video[:, : world.config.context_frames]))
@@ -104,14 +105,14 @@ class TokenMetrics:
     def summary(self) -> dict[str, Any]:
         """Return plain values, ready for JSON.
 
-        `masked` and `full_frame` have `accuracy`, `cross_entropy` in nats and the number of `tokens`;
-        `codebook` has `codes`, `perplexity` and whether it has `collapsed`.
+        `masked` and `full_frame` have `accuracy`, `cross_entropy` in nats and the number of
+        `tokens`; `codebook` has `codes`, `perplexity` and whether it has `collapsed`.
         """
         codebook = {"codes": len(self.counts), "perplexity": self.perplexity, "collapsed": self.collapsed}
         return {"masked": self.masked.summary(), "full_frame": self.full_frame.summary(), "codebook": codebook}
 
     def lines(self, names: Sequence[str]) -> list[str]:
-        """Return the metrics as text for the terminal. They do not depend on the names of actions."""
+        """Return text for the terminal; the names of actions do not matter."""
         if self.collapsed:
             return ["next tokens    n/a: the tokenizer has collapsed"]
         parts = []
@@ -125,7 +126,7 @@ def collapsed_text(codebook: dict[str, Any]) -> str:
     """Return the warning that replaces the token metrics of a collapsed tokenizer.
 
     Args:
-        codebook: the entry `codebook` of `TokenMetrics.summary`.
+        codebook: The entry `codebook` of `TokenMetrics.summary`.
     """
     return (
         f"WARNING: the tokenizer has collapsed: its perplexity is {codebook['perplexity']:.2f} of "

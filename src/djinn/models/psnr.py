@@ -27,8 +27,8 @@ def psnr_from_mse(
     """Return the PSNR in dB of mean squared errors.
 
     Args:
-        mse: mean squared errors. Values below `MSE_FLOOR` are raised to it.
-        max_value: largest pixel value, 1 for pixels in [0, 1] and 255 for grey levels.
+        mse: Mean squared errors. Values below `MSE_FLOOR` are raised to it.
+        max_value: Largest pixel value, 1 for pixels in [0, 1] and 255 for grey levels.
     """
     floor = MSE_FLOOR * (max_value / 255) ** 2
     if isinstance(mse, Tensor):
@@ -40,8 +40,8 @@ def frame_psnr(a: Num[Tensor, "b t h w 3"], b: Num[Tensor, "b t h w 3"]) -> Floa
     """Return the PSNR of each frame in dB.
 
     Args:
-        a: frames, uint8 or float in [0, 1].
-        b: frames to compare with, uint8 or float in [0, 1].
+        a: Frames, uint8 or float in [0, 1].
+        b: Frames to compare with, uint8 or float in [0, 1].
     """
     a, b = (x.float() / 255 if x.dtype == torch.uint8 else x.float() for x in (a, b))
     return psnr_from_mse((a - b).square().mean(dim=(2, 3, 4)))

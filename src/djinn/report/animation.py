@@ -56,8 +56,8 @@ def side_by_side(
     """Place videos of one shape side by side with a small gap, so that they play in step.
 
     Args:
-        videos: the videos from left to right.
-        numbers: for each video the number below each of its frames, None for no number.
+        videos: The videos from left to right.
+        numbers: For each video the number below each of its frames, None for no number.
     """
     frames, height, width = videos[0].shape[:3]
     scale = max(1, width // 64)
@@ -77,7 +77,8 @@ def side_by_side(
 def _number(number: int) -> Bool[np.ndarray, "5 w"]:
     glyphs = []
     for digit in str(number):
-        rows = [[int(row) >> bit & 1 for bit in (2, 1, 0, 3)] for row in _DIGITS[int(digit)]]  # bit 3 is the gap
+        # bit 3 is the gap
+        rows = [[int(row) >> bit & 1 for bit in (2, 1, 0, 3)] for row in _DIGITS[int(digit)]]
         glyphs.append(np.array(rows, bool))
     return np.concatenate(glyphs, axis=1)
 
@@ -89,11 +90,11 @@ def stack_vertically(videos: Sequence[UInt8[np.ndarray, "t _h w 3"]]) -> UInt8[n
 
 
 def action_rows(frames: UInt8[np.ndarray, "codes p t h w 3"], prompts: int) -> list[list[Video]]:
-    """Return the rows of a grid with one action per column: the still prompt, then the video of each code.
+    """Return the rows of an action grid: the still prompt, then the video of each code.
 
     Args:
-        frames: frames of each code from each prompt, as `ActionEffects.frames`.
-        prompts: largest number of rows.
+        frames: Frames of each code from each prompt, as `ActionEffects.frames`.
+        prompts: Largest number of rows.
     """
     rows = []
     for p in range(min(prompts, frames.shape[1])):
@@ -111,13 +112,13 @@ def save_action_grid(
     """Write a grid with one prompt per row and one action per column (paper, Fig. 13, 15 and 17).
 
     Args:
-        effects: effect of each code from each prompt.
+        effects: Effect of each code from each prompt.
         path: `.gif` for an animation, `.png` for the last frames.
-        names: names of the codes, their numbers by default.
-        prompts: largest number of rows.
+        names: Names of the codes, their numbers by default.
+        prompts: Largest number of rows.
 
     Raises:
-        UserError: the suffix is another one, or the file cannot be written.
+        UserError: The suffix is another one, or the file cannot be written.
     """
     from djinn.data.video import write_video  # metrics alone need no video library
 

@@ -43,7 +43,7 @@ def require_plot() -> None:
     """Check that matplotlib is installed.
 
     Raises:
-        UserError: it is not; the message names the extra.
+        UserError: It is not; the message names the extra.
     """
     try:
         import matplotlib  # noqa: F401
@@ -64,16 +64,16 @@ def line_chart(
     """Return a captioned figure with lines over consecutive integers.
 
     Args:
-        name: unique in the page, prefix of the ids inside the chart.
-        title: caption, which names the quantity and its unit.
-        lines: the lines. Values that are None or not finite leave a gap.
-        x_label: label of the horizontal axis.
-        first: first value of the horizontal axis.
-        threshold: value of a dashed horizontal line.
-        zero: start the vertical axis at 0.
+        name: Unique in the page, prefix of the ids inside the chart.
+        title: Caption, which names the quantity and its unit.
+        lines: The lines. Values that are None or not finite leave a gap.
+        x_label: Label of the horizontal axis.
+        first: First value of the horizontal axis.
+        threshold: Value of a dashed horizontal line.
+        zero: Start the vertical axis at 0.
 
     Raises:
-        UserError: matplotlib is missing.
+        UserError: Matplotlib is missing.
     """
     require_plot()
     import matplotlib
@@ -120,7 +120,7 @@ def line_chart(
 
 
 def _inline(svg: str, name: str, alt: str) -> Html:
-    """Remove from an SVG what a page does not need (declarations, URLs, a fixed size), and make its ids unique."""
+    """Remove declarations, URLs and the size from an SVG, and make its ids unique."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, body = svg.split(">", 1)

@@ -1,4 +1,4 @@
-"""HTML report of an evaluation: one self-contained page with metrics, their meaning, and animations."""
+"""HTML report of an evaluation: a self-contained page with metrics and animations."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def write_report(path: Path, results: dict[str, Any], media: ReportMedia, *, pro
     """Write the report as one HTML file without scripts, other files or network access.
 
     Args:
-        path: file to write, replaced atomically.
-        results: as returned by `Evaluation.summary`. Entries may be missing or None.
-        media: frames to show.
-        progress: show a progress bar.
+        path: File to write, replaced atomically.
+        results: As returned by `Evaluation.summary`. Entries may be missing or None.
+        media: Frames to show.
+        progress: Show a progress bar.
 
     Raises:
-        UserError: matplotlib is missing, or the file cannot be written.
+        UserError: Matplotlib is missing, or the file cannot be written.
     """
     require_plot()
     page = _page(results, media, progress)

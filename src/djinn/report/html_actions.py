@@ -1,4 +1,4 @@
-"""Sections of the HTML report on latent actions: action grid, usage, ground-truth actions, effects."""
+"""Sections of the HTML report on latent actions: grid, usage, ground truth, effects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ PROMPTS = 6
 """Rows of the action grid."""
 _GRID_WIDTH = 1200
 _HEAT = 55
-"""Opacity in percent of a cell that contains its whole row, low enough to keep its text readable."""
+"""Opacity in percent of a cell that contains its whole row, low enough to keep its text
+readable.
+"""
 
 
 def grid(results: dict[str, Any], effects: ActionEffects | None) -> Html:
@@ -144,7 +146,7 @@ def _pixels(shift: list[float]) -> str:
 
 
 def _field(field: Float[np.ndarray, "rows columns 2"], longest: float) -> Html:
-    """Return a motion field as SVG: one arrow per block, scaled by the longest arrow; a dot without motion."""
+    """Return a motion field as SVG: one arrow per block, a dot without motion."""
     rows, columns = field.shape[:2]
     cell = max(12, min(18, 96 // columns))
     marks = []

@@ -27,10 +27,11 @@ def tag(element: str, /, *children: str, **attributes: str | int | bool | None) 
     """Return one element.
 
     Args:
-        element: its name.
-        children: its content; plain text is escaped.
-        attributes: its attributes, with escaped values. None and False omit an attribute, True omits
-            the value. A trailing underscore is dropped (`class_`), others become hyphens (`aria_label`).
+        element: Its name.
+        children: Its content; plain text is escaped.
+        attributes: Its attributes, with escaped values. None and False omit an attribute, True
+            omits the value. A trailing underscore is dropped (`class_`), others become hyphens
+            (`aria_label`).
     """
     rendered = ""
     for key, value in attributes.items():
@@ -44,14 +45,14 @@ def tag(element: str, /, *children: str, **attributes: str | int | bool | None) 
 
 
 def table(caption: str, head: list[str], rows: list[list[str]], *, class_: str | None = None) -> Html:
-    """Return a table that scrolls horizontally on narrow pages. The first cell of a row is its heading.
+    """Return a table that scrolls horizontally; the first cell of a row is its heading.
 
     Cells that are complete `<td>` elements are used as they are.
 
     Args:
-        caption: caption of the table.
-        head: column headings.
-        rows: cells of each row.
+        caption: Caption of the table.
+        head: Column headings.
+        rows: Cells of each row.
         class_: CSS class.
     """
 

@@ -17,12 +17,12 @@ def write_results(evaluation: Evaluation, folder: Path, *, progress: bool = True
     """Write `report.html`, `results.json` and `rollouts.png` into a folder.
 
     Args:
-        evaluation: the evaluation, with examples.
-        folder: folder to write into.
-        progress: show a progress bar.
+        evaluation: The evaluation, with examples.
+        folder: Folder to write into.
+        progress: Show a progress bar.
 
     Raises:
-        UserError: matplotlib is missing, or a file cannot be written.
+        UserError: Matplotlib is missing, or a file cannot be written.
     """
     results = evaluation.summary()
     drift = None if evaluation.drift is None else evaluation.drift.frames
@@ -36,7 +36,7 @@ def save_rollout_grid(evaluation: Evaluation, path: Path) -> None:
     """Write the image grid of a few examples with their roll-outs as a PNG file.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     examples = evaluation.grid_examples()
     if examples is not None:
@@ -47,7 +47,7 @@ def write_json(path: Path, results: dict[str, Any]) -> None:
     """Write results to a JSON file atomically.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

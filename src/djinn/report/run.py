@@ -29,16 +29,17 @@ def run_evaluation(
     """Evaluate a world, print the metrics, and write the requested files.
 
     Args:
-        world: world folder, run folder, or name of a shipped world.
-        dataset: folder of a data set with frames of the size of the world.
-        settings: settings, by default those of `EvaluationSettings`.
-        split: split to measure on, by default `test`, or `val` where there is no `test`.
-        json: file for all metrics.
-        report: folder for `report.html`, `results.json` and `rollouts.png`.
-        device: device to compute on, by default the GPU if there is one.
+        world: World folder, run folder, or name of a shipped world.
+        dataset: Folder of a data set with frames of the size of the world.
+        settings: Settings, by default those of `EvaluationSettings`.
+        split: Split to measure on, by default `test`, or `val` where there is no `test`.
+        json: File for all metrics.
+        report: Folder for `report.html`, `results.json` and `rollouts.png`.
+        device: Device to compute on, by default the GPU if there is one.
 
     Raises:
-        UserError: the world or the data set is missing, they do not match, or a file cannot be written.
+        UserError: The world or the data set is missing, they do not match, or a file cannot be
+            written.
     """
     selected = select_device(device)
     settings = settings or EvaluationSettings()
