@@ -143,8 +143,8 @@ def check_readable_file(path: str | Path, kind: str = "file") -> Path:
     """Check that `path` is a regular file that can be opened for reading.
 
     Args:
-        path: the file.
-        kind: what the file should be, for the message of a missing one.
+        path: The file.
+        kind: What the file should be, for the message of a missing one.
 
     Returns:
         `path` as a `Path`.
@@ -170,9 +170,9 @@ def read_error(path: str | Path, error: OSError, kind: str = "file") -> UserErro
     """Return the `UserError` that states why a file or folder cannot be read.
 
     Args:
-        path: the file or folder.
-        error: what the operating system reported.
-        kind: what `path` should be, for the message of a missing one.
+        path: The file or folder.
+        error: What the operating system reported.
+        kind: What `path` should be, for the message of a missing one.
     """
     path = Path(path)
     if isinstance(error, FileNotFoundError):

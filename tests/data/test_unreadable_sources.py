@@ -52,7 +52,7 @@ def test_video(public_folder, unprivileged, make_noise_video, out, locked):
     folder.chmod(0o755)
 
 
-def test_videos_in_a_folder_are_left_out_with_the_reason(public_folder, unprivileged, make_noise_video, out, capsys):
+def test_videos_in_a_folder_are_skipped_with_the_reason(public_folder, unprivileged, make_noise_video, out, capsys):
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(make_noise_video(name, 12), public_folder / name)
     (public_folder / "b.mp4").chmod(0o000)
@@ -63,7 +63,7 @@ def test_videos_in_a_folder_are_left_out_with_the_reason(public_folder, unprivil
     output = capsys.readouterr().err
     for path in (public_folder / "b.mp4", public_folder / "closed"):
         assert NO_PERMISSION.format(path) in output
-    assert "1 of 2 files were left out" in output
+    assert "1 of 2 files were skipped" in output
 
 
 @pytest.mark.parametrize("options", [VideoOptions, ImageOptions])

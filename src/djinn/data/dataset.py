@@ -1,6 +1,6 @@
 """Data sets of video episodes, and clips of equal length cut from them.
 
-Splits belong to episodes and are assigned by level or by file, so neighbouring clips are never in
+Splits belong to episodes and are assigned by level or by file, so neighboring clips are never in
 two splits. True actions are for evaluation only; training batches do not contain them.
 """
 
@@ -21,8 +21,8 @@ class Dataset:
     """Episodes of video frames, open for reading. Create it with `Dataset.open`.
 
     Args:
-        path: folder of the data set.
-        store: where the frames are read from.
+        path: Folder of the data set.
+        store: Where the frames are read from.
     """
 
     def __init__(self, path: Path, store: FrameStore) -> None:
@@ -39,7 +39,7 @@ class Dataset:
         """Open a data set. Its files are checked, but frames are read only when they are accessed.
 
         Args:
-            path: folder that `djinn data import` or `DatasetWriter` created.
+            path: Folder that `djinn data import` or `DatasetWriter` created.
 
         Raises:
             UserError: There is no such folder, it is not a data set, or a file of it is missing,
@@ -70,7 +70,7 @@ class Dataset:
         return self.store.identity
 
     def read(self, episode: EpisodeInfo) -> UInt8[np.ndarray, "f h w 3"]:
-        """Return all frames of an episode `(F, H, W, 3)` as a read-only view of the disk."""
+        """Return all frames of an episode `(F, H, W, 3)` as a read-only memory map."""
         return self.store.read(episode.index, 0, episode.length)
 
     def read_actions(self, episode: EpisodeInfo) -> Int16[np.ndarray, " steps"] | None:
@@ -82,8 +82,8 @@ class Dataset:
 
         Args:
             split: `train`, `val` or `test`.
-            frames: number of frames in a clip.
-            stride: number of frames between the starts of two neighbouring clips of an episode.
+            frames: Number of frames in a clip.
+            stride: Number of frames between the starts of two neighboring clips of an episode.
 
         Raises:
             UserError: The split is empty, or none of its episodes is long enough.
@@ -112,10 +112,10 @@ class Clips:
     Created by `Dataset.clips`.
 
     Args:
-        dataset: the data set.
-        episodes: episodes to cut clips from, each of at least `frames` frames.
-        frames: number of frames in a clip.
-        stride: number of frames between the starts of two neighbouring clips.
+        dataset: The data set.
+        episodes: Episodes to cut clips from, each of at least `frames` frames.
+        frames: Number of frames in a clip.
+        stride: Number of frames between the starts of two neighboring clips.
     """
 
     def __init__(self, dataset: Dataset, episodes: list[EpisodeInfo], frames: int, stride: int) -> None:
@@ -135,7 +135,7 @@ class Clips:
         """Read clips.
 
         Args:
-            indices: numbers of the clips `(B,)`.
+            indices: Numbers of the clips `(B,)`.
 
         Returns:
             Frames `(B, T, H, W, 3)`.
@@ -153,7 +153,7 @@ class Clips:
         """Read the true actions of clips, for evaluation only.
 
         Args:
-            indices: numbers of the clips `(B,)`.
+            indices: Numbers of the clips `(B,)`.
 
         Returns:
             Actions `(B, T - 1)`, or None if the data set does not store them.

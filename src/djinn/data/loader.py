@@ -1,8 +1,7 @@
-"""Batches of clips in an order that is a function of the seed and the position only.
+"""Batches of clips, in an order determined by the seed and the position.
 
-The whole state is one integer, the number of global batches read. A training run that is resumed at
-its position reads the batches that it would have read without the interruption, on any number of
-ranks.
+The whole state is one integer, the number of global batches read. A resumed training run reads the
+same batches as an uninterrupted one, on any number of ranks.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ class EpochSampler:
     of the concatenated epochs, so that clips repeat within a batch as evenly as possible.
 
     Args:
-        clips: number of clips.
-        batch: clips in a global batch.
-        seed: seed of the permutations.
+        clips: Number of clips.
+        batch: Clips in a global batch.
+        seed: Seed of the permutations.
     """
 
     def __init__(self, clips: int, batch: int, seed: int) -> None:
@@ -109,14 +108,14 @@ class Loader:
         """Start reading at a position.
 
         Args:
-            clips: source of the clips.
-            batch: clips in a global batch, over all ranks.
-            seed: seed of the order, at least 0.
-            position: number of global batches read before.
-            rank: part of each global batch to read.
-            ranks: number of parts of a global batch.
-            prefetch: read a few batches ahead in a background thread.
-            pin_memory: return videos in page-locked memory, for asynchronous copies to a GPU.
+            clips: Source of the clips.
+            batch: Clips in a global batch, over all ranks.
+            seed: Seed of the order, at least 0.
+            position: Number of global batches read before.
+            rank: Part of each global batch to read.
+            ranks: Number of parts of a global batch.
+            prefetch: Read a few batches ahead in a background thread.
+            pin_memory: Return videos in page-locked memory, for asynchronous copies to a GPU.
 
         Raises:
             UserError: The batch cannot be divided evenly among the ranks, or a number is out of

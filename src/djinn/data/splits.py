@@ -27,9 +27,9 @@ def assign(names: Sequence[str], *, val: float, test: float) -> list[str]:
     `train`.
 
     Args:
-        names: distinct names of sources, such as files or levels.
-        val: fraction of names for `val`.
-        test: fraction of names for `test`.
+        names: Distinct names of sources, such as files or levels.
+        val: Fraction of names for `val`.
+        test: Fraction of names for `test`.
 
     Returns:
         The split of each name.
@@ -53,7 +53,7 @@ def hold_out_end(episodes: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
     if the source has fewer than 15 frames.
 
     Args:
-        episodes: episodes of one source, in the order of time.
+        episodes: Episodes of one source, in the order of time.
     """
     total = sum(episode.length for episode in episodes)
     held_out = round(total * _VAL_FRACTION_OF_SINGLE_SOURCE)

@@ -25,8 +25,8 @@ VIDEO_SUFFIXES = (
     *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
 )
 _MAX_FRAME_SECONDS = 10.0
-"""Longest time for which a frame is shown. A longer gap between timestamps is treated as a
-discontinuity and closed."""
+"""Maximum display time of a frame. A longer gap between timestamps is a discontinuity and is
+closed."""
 _MIN_MISSING_SECONDS, _MIN_MISSING_FRACTION = 1.0, 0.1
 """A file counts as cut short if both this time and this fraction of its duration are missing."""
 _MIN_DISPLAY_SIDE = 256
@@ -34,7 +34,7 @@ _MIN_DISPLAY_SIDE = 256
 
 
 class BrokenVideoError(UserError):
-    """A video file that cannot be decoded, or not to its end."""
+    """A video file that cannot be decoded completely."""
 
 
 class _TruncatedError(Exception):
@@ -48,12 +48,13 @@ def read_video(
 
     Frames are selected by their timestamps: frame k is the one that a player shows at time k / fps,
     so files of any constant or variable frame rate keep their speed. Frames repeat if the file has
-    a lower rate. Frames are downscaled by area averaging, and rotated as the file states.
+    a lower rate. Frames are downscaled by area averaging, and rotated according to the metadata of
+    the file.
 
     Args:
-        path: the file.
-        fps: frames per second to return.
-        size: height and width of the frames to return, in pixels.
+        path: The file.
+        fps: Frames per second to return.
+        size: Height and width of the frames to return, in pixels.
         fit: `crop` cuts off the borders to keep the aspect ratio, `stretch` keeps the whole frame
             and distorts it.
 
@@ -105,12 +106,12 @@ def write_video(
     """Write frames atomically as `.mp4`, as `.gif` or, side by side, as one `.png`.
 
     Args:
-        path: file to write; its suffix selects the format.
-        frames: frames `(T, H, W, 3)`.
-        fps: frames per second.
-        scale: integer factor by which `.mp4` and `.gif` are enlarged. By default small frames are
+        path: File to write; its suffix selects the format.
+        frames: Frames `(T, H, W, 3)`.
+        fps: Frames per second.
+        scale: Integer factor by which `.mp4` and `.gif` are enlarged. By default small frames are
             enlarged to at least 256 pixels.
-        exact: for `.mp4` only: keep the size and the full colour resolution (4:4:4), for use with
+        exact: For `.mp4` only: keep the size and the full color resolution (4:4:4), for use with
             `djinn data import`. Browsers may not play such a file.
 
     Raises:

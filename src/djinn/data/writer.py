@@ -1,4 +1,4 @@
-"""Writer of data sets: episode by episode, complete or not at all."""
+"""Writer of data sets, episode by episode. Incomplete data sets are deleted."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class DatasetWriter:
         """Check that the data set can be written. Nothing is created before the first episode.
 
         Args:
-            path: folder to create. It must not exist, or be empty.
-            height: frame height in pixels.
-            width: frame width in pixels.
-            fps: frames per second.
-            metadata: how the data set is created, as JSON values; shown by `djinn data info`.
-            shard_bytes: maximum size of a shard.
+            path: Folder to create. It must not exist, or be empty.
+            height: Frame height in pixels.
+            width: Frame width in pixels.
+            fps: Frames per second.
+            metadata: How the data set is created, as JSON values; shown by `djinn data info`.
+            shard_bytes: Maximum size of a shard.
 
         Raises:
             UserError: `path` exists and is not an empty folder, or cannot be written.
@@ -98,11 +98,11 @@ class DatasetWriter:
         """Add an unbroken run of frames.
 
         Args:
-            frames: at least 2 frames of the data set's size `(F, H, W, 3)`. A run that is longer
+            frames: At least 2 frames of the data set's size `(F, H, W, 3)`. A run that is longer
                 than a shard becomes several episodes.
-            source: origin of the frames, such as a file name or a level.
+            source: Origin of the frames, such as a file name or a level.
             split: `train`, `val` or `test`.
-            actions: true actions `(F - 1,)`; action t moves frame t to frame t + 1. They are given
+            actions: True actions `(F - 1,)`; action t moves frame t to frame t + 1. They are given
                 for all episodes or for none.
 
         Raises:
@@ -147,7 +147,7 @@ class DatasetWriter:
             raise
 
     def abandon(self) -> None:
-        """Delete what was written so far."""
+        """Delete all files written so far."""
         if self._shards is not None:
             self._shards.discard()
             shutil.rmtree(self._folder, ignore_errors=True)

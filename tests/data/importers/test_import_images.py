@@ -56,7 +56,7 @@ def test_image_that_cannot_be_read_ends_an_episode(tmp_path, make_images, capsys
     assert runs == [[0, 1, 2, 3, 4], [8, 9, 10, 11]]  # image 6 has no neighbour
     output = capsys.readouterr().err
     assert "5.png is a damaged or incomplete image" in output and "7.png is not a readable image" in output
-    assert "3 of 15 images were left out" in output
+    assert "3 of 15 images were skipped" in output
 
 
 def test_sources_without_images_are_refused(tmp_path, make_images, make_noise_video):

@@ -69,7 +69,7 @@ def test_held_out_parts_have_at_least_two_frames(lengths):
     assert splits == sorted(splits) and ("val" in splits) == (sum(lengths) >= 15)
 
 
-def test_unusable_files_in_a_folder_are_left_out_with_the_reason(tmp_path, make_noise_video, capsys):
+def test_unusable_files_in_a_folder_are_skipped_with_the_reason(tmp_path, make_noise_video, capsys):
     for i in range(3):
         make_noise_video(f"videos/good-{i}.mp4", 20)
     cut = make_noise_video("videos/cut.mp4", options={"movflags": "+faststart"})
@@ -81,7 +81,7 @@ def test_unusable_files_in_a_folder_are_left_out_with_the_reason(tmp_path, make_
     dataset = import_videos([tmp_path / "videos"], tmp_path / "d")
     output = capsys.readouterr().err
     assert {e.source for e in dataset.episodes} == {"good-0.mp4", "good-1.mp4", "good-2.mp4", "cut.mp4"}
-    assert "letter.mp4 is not a video" in output and "3 of 7 files were left out" in output
+    assert "letter.mp4 is not a video" in output and "3 of 7 files were skipped" in output
     assert "cut.mp4 is damaged or cut short" in output and "one.mp4 has a single frame" in output
     assert "image.mp4 is an image, not a video" in output
     assert dataset.metadata["files"] == 4 and {"train", "val"} <= set(dataset.splits)

@@ -29,7 +29,7 @@ MIN_EPISODE_FRAMES = 16
 """Shorter episodes are discarded."""
 LAST_LEVEL = 2**31 - 2
 _MAX_SHORT_EPISODES = 100
-"""Number of discarded episodes after which a level is given up."""
+"""Number of discarded episodes after which a level is abandoned."""
 
 Recording = tuple[UInt8[np.ndarray, "f 64 64 3"], Int16[np.ndarray, " steps"]]
 """Frames and true actions of one episode."""
@@ -73,14 +73,14 @@ def play_level(level: int, frames: int, game: CoinRun) -> Iterator[Recording]:
     """Play a level repeatedly until there are enough frames.
 
     Args:
-        level: level number.
-        frames: number of frames to record. Up to 15 more are recorded, so that the last episode has
+        level: Level number.
+        frames: Number of frames to record. Up to 15 more are recorded, so that the last episode has
             at least 16.
-        game: appearance and policy.
+        game: Appearance and policy.
 
     Yields:
         Frames `(F, 64, 64, 3)` and true actions `(F - 1,)` of each episode of at least 16 frames. A
-        level in which 100 episodes were shorter is given up.
+        level is abandoned after 100 shorter episodes.
     """
     rng = np.random.Generator(np.random.PCG64([game.seed, level]))
     env = open_level(level, game, int(rng.integers(2**31 - 1)))
@@ -100,9 +100,9 @@ def open_level(level: int, game: CoinRun, seed: int) -> Any:
     """Return a gym3 environment with one level, which the caller closes.
 
     Args:
-        level: level number.
-        game: appearance.
-        seed: seed of the game's own randomness.
+        level: Level number.
+        game: Appearance.
+        seed: Seed of the game's own randomness.
     """
     return load_game().env(
         num=1,

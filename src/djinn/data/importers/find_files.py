@@ -28,7 +28,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
         reason = read_error(error.filename, error, "folder")
         if Path(error.filename) == folder:
             raise reason
-        warn(f"{reason}; left out")
+        warn(f"{reason}; skipped")
 
     visited = set()
     with tqdm(desc=f"searching {folder}", unit=" files", delay=2, leave=False) as progress:
@@ -53,9 +53,9 @@ def unique_name(name: str, path: Path, taken: set[str]) -> str:
     """Return a source name that is valid Unicode and not in `taken`, and add it to `taken`.
 
     Args:
-        name: preferred name.
-        path: path of the source, used if the name is taken.
-        taken: names of other sources.
+        name: Preferred name.
+        path: Path of the source, used if the name is taken.
+        taken: Names of other sources.
     """
     unique = os.fsencode(name if name not in taken else path.as_posix()).decode("utf-8", "replace")
     taken.add(unique)

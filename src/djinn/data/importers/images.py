@@ -53,7 +53,7 @@ class ImageSequence:
 def read_images(options: ImageOptions) -> Generator[Episode]:
     """Read image sequences at one frame size.
 
-    A folder is one episode. An image that cannot be read is left out with a warning and ends the
+    A folder is one episode. An image that cannot be read is skipped with a warning and ends the
     episode; the images after it begin another one.
 
     Raises:
@@ -74,7 +74,7 @@ def read_images(options: ImageOptions) -> Generator[Episode]:
             "be read: give a folder with at least 2 images"
         )
     if num_imported < total:
-        warn(f"{total - num_imported} of {total} images were left out")
+        warn(f"{total - num_imported} of {total} images were skipped")
 
 
 def find_sequences(sources: Sequence[str]) -> list[ImageSequence]:
@@ -128,7 +128,7 @@ def _read_runs(
             yield from stack_runs(_read_frames(remaining, options, progress), options.frame_size)
             is_finished = True
         except UserError as error:
-            warn(f"{error}; left out")
+            warn(f"{error}; skipped")
 
 
 def _read_frames(paths: Iterator[Path], options: ImageOptions, progress: tqdm) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

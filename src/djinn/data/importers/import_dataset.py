@@ -25,8 +25,8 @@ def import_dataset(options: ImportOptions, out: str | Path) -> Dataset:
     splits themselves.
 
     Args:
-        options: options of an importer, such as `VideoOptions`.
-        out: folder to create. It must not exist, or be empty.
+        options: Options of an importer, such as `VideoOptions`.
+        out: Folder to create. It must not exist, or be empty.
 
     Returns:
         The data set.

@@ -1,4 +1,4 @@
-"""Interface of the importers, and what they share."""
+"""Interface of the importers, and shared helpers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Episode:
 
 
 class ImportOptions(Protocol):
-    """What the options of all importers have."""
+    """Attributes of the options of every importer."""
 
     @property
     def fps(self) -> float:
@@ -76,8 +76,8 @@ def frame_progress(description: str, total: int | None) -> tqdm:
     """Return a progress bar that counts frames, with rate and remaining time.
 
     Args:
-        description: what is done, such as `reading videos`.
-        total: number of frames to come, where it is known.
+        description: Label of the bar, such as `reading videos`.
+        total: Number of frames to come, where it is known.
     """
     return tqdm(total=total, desc=description, unit=" frames", unit_scale=True, mininterval=0.5)
 
@@ -96,8 +96,8 @@ def stack_runs(
     are yielded first.
 
     Args:
-        frames: frames in the order of time.
-        size: height and width of a frame.
+        frames: Frames in the order of time.
+        size: Height and width of a frame.
     """
     max_frames = max(_MIN_RUN_FRAMES, _RUN_BYTES // (size[0] * size[1] * 3))
     run: list[np.ndarray] = []

@@ -20,7 +20,7 @@ RENAMED_POLICIES: dict[str, PolicyName] = {
     "players": "keyboard-mix",
     "person": "held-moves",
 }
-"""Names that Djinn 0.1.0 used, and the present name of the same policy."""
+"""Names used by Djinn 0.1.0, and the current name of the same policy."""
 
 ACTION_NAMES = (
     "left+down",
@@ -103,13 +103,13 @@ class Policy:
     - `keyboard-jump`: imitates a keyboard player. Walks or runs in one direction, rarely stands,
       taps the jump key from time to time and holds the direction in the air. Jumps forward or back
       at walls, which it detects from still frames.
-    - `keyboard-turn`: as `keyboard-jump`, but at walls it turns round and walks, or jumps forward.
+    - `keyboard-turn`: as `keyboard-jump`, but at walls it turns around and walks, or jumps forward.
       Frames of a player sliding up a wall reveal no direction; this policy produces fewer of them.
     - `keyboard-mix`: `keyboard-jump` or `keyboard-turn`, drawn for each recording.
 
     Args:
-        name: one of `POLICIES`.
-        rng: generator of all random draws.
+        name: One of `POLICIES`.
+        rng: Generator of all random draws.
     """
 
     def __init__(self, name: PolicyName, rng: np.random.Generator) -> None:
@@ -128,7 +128,7 @@ class Policy:
         """Return the action for the next frame.
 
         Args:
-            frame: the current frame `(H, W, 3)`. Only keyboard policies use it, to detect walls.
+            frame: The current frame `(H, W, 3)`. Only keyboard policies use it, to detect walls.
         """
         if self.name in _JUMP_AT_WALL_PROBABILITY and self._is_at_wall(frame):
             if self._rng.random() < _JUMP_AT_WALL_PROBABILITY[self.name]:

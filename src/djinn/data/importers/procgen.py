@@ -53,7 +53,7 @@ class ProcgenOptions:
     size: Annotated[str, arg(metavar="WxH")] = f"{SIZE}x{SIZE}"
     """Width and height of the frames. The game is rendered at 64x64 only."""
     fps: float = 10.0
-    """Frames per second that the data set states. The game has no speed of its own."""
+    """Frames per second recorded in the data set. The game itself has no frame rate."""
     workers: int = 1
     """Number of processes that play. The data do not depend on it."""
 

@@ -47,20 +47,20 @@ class VideoFile:
     name: str
     """Path below the folder that was given, with `/`. It is the source of the episodes."""
     is_given: bool
-    """Whether the file itself was given, so that leaving it out is an error."""
+    """Whether the file itself was given, so that skipping it is an error."""
 
 
 def read_videos(options: VideoOptions) -> Generator[Episode]:
     """Decode video files at one frame rate and size.
 
-    A file is one episode, or several if it is very long. Files found in a folder are left out with
-    a warning if they cannot be decoded. If a file is cut short, its intact frames are kept.
+    A file is one episode, or several if it is very long. Files found in a folder are skipped with a
+    warning if they cannot be decoded. If a file is cut short, its intact frames are kept.
 
     Raises:
         UserError: A source does not exist, a given file cannot be decoded, or no file can.
     """
     files = find_videos(options.sources)
-    num_left_out = 0
+    num_skipped = 0
     with frame_progress("reading videos", _expected_frames(files, options.fps)) as progress:
         for file in files:
             num_frames = 0
@@ -74,11 +74,11 @@ def read_videos(options: VideoOptions) -> Generator[Episode]:
             except UserError as error:
                 if file.is_given:
                     raise
-                num_left_out += num_frames == 0
-                warn(f"{error}; {f'kept {num_frames} frames' if num_frames else 'left out'}")
-    if num_left_out:
-        warn(f"{num_left_out} of {len(files)} files were left out")
-    if num_left_out == len(files):
+                num_skipped += num_frames == 0
+                warn(f"{error}; {f'kept {num_frames} frames' if num_frames else 'skipped'}")
+    if num_skipped:
+        warn(f"{num_skipped} of {len(files)} files were skipped")
+    if num_skipped == len(files):
         raise UserError(
             f"nothing was imported, because none of the {len(files)} video files found is usable: see above"
         )

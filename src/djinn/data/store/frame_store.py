@@ -62,9 +62,9 @@ class FrameStore(Protocol):
         """Return frames of an episode `(length, H, W, 3)`, possibly as a read-only view.
 
         Args:
-            episode: number of the episode.
-            start: first frame, from 0 within the episode.
-            length: number of frames. The run must lie within the episode.
+            episode: Number of the episode.
+            start: First frame, from 0 within the episode.
+            length: Number of frames. The run must lie within the episode.
         """
         ...
 
@@ -75,8 +75,8 @@ class FrameStore(Protocol):
         for data sets whose index has `has_actions`.
 
         Args:
-            episode: number of the episode.
-            start: first action, from 0 within the episode.
-            length: number of actions.
+            episode: Number of the episode.
+            start: First action, from 0 within the episode.
+            length: Number of actions.
         """
         ...

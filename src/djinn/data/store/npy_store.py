@@ -31,8 +31,8 @@ class NpyStore:
         """Open the shards and check their sizes.
 
         Args:
-            folder: folder of the data set.
-            index: its validated index.
+            folder: Folder of the data set.
+            index: Its validated index.
 
         Raises:
             UserError: A shard is missing, cannot be read, or is damaged.

@@ -21,10 +21,10 @@ class NpyShardWriter:
     """Appends runs of frames to shards, which go to disk at once.
 
     Args:
-        folder: existing folder for the shards.
-        height: frame height in pixels.
-        width: frame width in pixels.
-        shard_bytes: maximum size of a shard.
+        folder: Existing folder for the shards.
+        height: Frame height in pixels.
+        width: Frame width in pixels.
+        shard_bytes: Maximum size of a shard.
     """
 
     def __init__(self, folder: Path, height: int, width: int, shard_bytes: int = SHARD_BYTES) -> None:
@@ -40,8 +40,8 @@ class NpyShardWriter:
         """Append a run of frames, in a new shard if the current one lacks the space.
 
         Args:
-            frames: at most `max_frames` frames.
-            actions: one value per frame; for all runs or for none.
+            frames: At most `max_frames` frames.
+            actions: One value per frame; for all runs or for none.
 
         Returns:
             Number of the shard, and the first frame of the run within it.
