@@ -188,7 +188,11 @@ def test_limit_that_expires_at_exit_is_ignored(recipe):
 def test_damaged_checkpoint_is_not_finished(recipe, tmp_path):
     from djinn.train.checkpointer import checkpoint_path, save_checkpoint
 
-    is_trained, config, path = recipe("coinrun_results").is_trained, PRESETS["tiny"], checkpoint_path(tmp_path, "dynamics")
+    is_trained, config, path = (
+        recipe("coinrun_results").is_trained,
+        PRESETS["tiny"],
+        checkpoint_path(tmp_path, "dynamics"),
+    )
     assert not is_trained(tmp_path, "dynamics", config)
     state = {"stage": "dynamics", "step": config.dynamics.steps, "seconds": 1.0, "model": {"weight": torch.zeros(1000)}}
     save_checkpoint(path, state)

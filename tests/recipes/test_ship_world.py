@@ -12,7 +12,10 @@ from djinn.errors import UserError
 def test_card_names_the_training_machine(recipe):
     line = recipe("ship_world").compute_line
     minutes = {"tokenizer": 8.04, "dynamics": 20.4}
-    metrics = {"protocol": {"device": "cuda"}, "recipe": {"trained_on": {"tokenizer": ["GPU A"], "dynamics": ["GPU A"]}}}
+    metrics = {
+        "protocol": {"device": "cuda"},
+        "recipe": {"trained_on": {"tokenizer": ["GPU A"], "dynamics": ["GPU A"]}},
+    }
     assert (
         line(metrics, minutes)
         == "GPU A, 8.0 minutes for the tokenizer and 20 minutes for the latent actions and the dynamics"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +15,10 @@ from tables import cells
 
 from djinn.config import UNLIMITED
 from djinn.config.presets import PRESETS
+from djinn.config.yaml import save_yaml
 from djinn.errors import UserError
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 STUDIES = (
     "table2_lam_input",
     "table3_tokenizers",
@@ -95,10 +99,13 @@ def test_tokenizers_have_equal_parameter_counts(recipe):
         assert max(counts) < 1.01 * min(counts)
 
 
-def test_tokenizer_memory(recipe):
+def test_tokenizer_memory(tmp_path):
+    """The recipe measures the growth of its own process, so it runs in a fresh one."""
     from djinn.plan import count_parameters
 
-    measured = recipe("tokenizer_memory").measure(PRESETS["tiny"], torch.device("cpu"))
+    save_yaml(PRESETS["tiny"], tmp_path / "config.yaml")
+    command = [sys.executable, str(RECIPES / "tokenizer_memory.py"), str(tmp_path / "config.yaml"), "--device", "cpu"]
+    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert measured["tokenizer_parameters_m"] * 1e6 == count_parameters(PRESETS["tiny"].world)["tokenizer"]
     assert measured["tokenizer_memory_mb"] > 0
 
