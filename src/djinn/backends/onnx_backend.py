@@ -1,6 +1,6 @@
 """Backend of ONNX Runtime on a CPU.
 
-There torch spends much of a frame on the overhead of many small operations.
+On a CPU, the overhead of many small operations takes much of torch's time per frame.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class OnnxRunner:
                 return.
             **inputs: Further inputs of the graph.
         """
-        if self._process != os.getpid():  # forked, perhaps while another thread had the lock
+        if self._process != os.getpid():  # forked, perhaps while another thread held the lock
             self._reset_binding()
         b, t, _ = tokens.shape
         rows = len(query_positions)

@@ -127,7 +127,7 @@ def transformer_graph(
         position: Position embedding, `(n, d)`.
         transformer: The transformer; the graph has its current weights.
         head: Output layer.
-        action: How actions enter: `add` or `prepend`; None if there are none.
+        action: Action conditioning, `add` or `prepend`; None if there are no actions.
         int8: Whether the transformer's linear layers are quantized to int8.
     """
     g = Builder(int8)
@@ -172,7 +172,7 @@ def _norm(g: Builder, x: str, norm: nn.LayerNorm) -> str:
 def _project(g: Builder, x: str, layer: SpatialAttention | TemporalAttention) -> tuple[str, str]:
     """Return normalized queries and keys `(t*b*n, 2*h, 1, k)` and values `(t*b, n, h*k)`.
 
-    Queries are scaled by the square root of k, as `djinn.nn.attention.attend` scales the scores.
+    Queries are scaled by the square root of k, as `djinn.nn.kernels.attention` scales the scores.
     """
     inner, width = layer.heads * layer.head_dim, layer.head_dim
     qk, v = (g.linear(x, part) for part in layer.qkv.weight.split((2 * inner, inner)))

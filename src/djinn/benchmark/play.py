@@ -32,7 +32,7 @@ def play(backend: Backend, sampler: SamplerConfig, frames: int, log: Callable[[s
 
     Args:
         backend: Engine that computes the frames.
-        sampler: How tokens are drawn.
+        sampler: Sampling settings.
         frames: Frames to time.
         log: Called with a line about the progress.
 
@@ -75,12 +75,12 @@ def play(backend: Backend, sampler: SamplerConfig, frames: int, log: Callable[[s
 def play_long(backend: Backend, sampler: SamplerConfig, log: Callable[[str], None]) -> dict[str, Any]:
     """Play `LONG` frames and test that memory and time per frame do not grow.
 
-    Afterwards a second session is brought to frame `EARLY`, and both take `COMPARED` steps in turn,
-    so that the load of the machine affects both equally.
+    Afterwards a second session is played to frame `EARLY`, and both take `COMPARED` steps
+    alternately, so that the load of the machine affects both equally.
 
     Args:
         backend: Engine that computes the frames.
-        sampler: How tokens are drawn.
+        sampler: Sampling settings.
         log: Called with a line about the progress.
 
     Returns:

@@ -52,7 +52,7 @@ def bench(
         frames: Frames to play after the warm-up.
         steps: MaskGIT steps per frame; None is the world's own setting.
         compile: Use of `torch.compile` in training.
-        engine: What computes the frames in play (see `djinn.backends.select`).
+        engine: Engine that computes the frames in play (see `djinn.backends.select`).
         device: Device to compute on; None is the GPU if there is one.
 
     Raises:

@@ -27,7 +27,7 @@ Part = Literal["dynamics", "world", "tokenizer"]
 the tokenizer."""
 PARTS: tuple[Part, ...] = ("dynamics", "world", "tokenizer")
 MIN_SECONDS, MIN_STEPS, WARMUP_STEPS = 3.0, 5, 3
-"""Each part is timed for at least so many seconds and steps, after warm-up steps."""
+"""Minimum seconds and steps for which each part is timed, and warm-up steps before."""
 
 PEAK_TFLOPS = {
     "B200": 2250,

@@ -35,7 +35,7 @@ class BenchOptions:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile in training. auto: on CUDA only."""
     engine: Engine = "auto"
-    """What computes the frames in play, as in djinn play."""
+    """Engine that computes the frames in play, as in djinn play."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
 

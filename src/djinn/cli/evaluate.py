@@ -21,7 +21,7 @@ class EvaluateOptions:
         djinn eval runs/mine data/mine --report report
         djinn eval runs/mine data/mine --clips 2048 --horizon 15 --fvd-detector i3d_torchscript.pt
 
-    FVD needs the I3D network in common use, i3d_torchscript.pt of StyleGAN-V, which Djinn does not
+    FVD needs the commonly used I3D network, i3d_torchscript.pt of StyleGAN-V, which Djinn does not
     download, or a Python function from float videos (clip, channel, time, height, width) with
     values from 0 to 255 to features.
     """

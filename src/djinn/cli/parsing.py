@@ -112,7 +112,7 @@ class _Output(io.StringIO):
 
 
 def _one_sentence(box: str, prog: str) -> str:
-    """Turn tyro's boxed message into one sentence, with the option that was perhaps meant."""
+    """Turn tyro's boxed message into one sentence, with a suggested option."""
     text = "\n".join(re.findall(r"^│ (.*?) *│$", re.sub(r"\x1b\[[0-9;]*m", "", box), re.MULTILINE))
     sections = {section.split("\n")[0]: section for section in re.split(r"\n─+\n", text)}
     message = " ".join(next(iter(sections.values())).split())

@@ -29,10 +29,10 @@ class PlayOptions:
     browser: bool = True
     """Do not open the page in a browser."""
     fps: float | None = None
-    """Initial speed in frames per second. 0 is as fast as possible. The default is the world's
+    """Initial frame rate in frames per second. 0 is as fast as possible. The default is the world's
     own."""
     max_players: int = 8
-    """Largest number of simultaneous players."""
+    """Maximum number of simultaneous players."""
     image: tuple[Path, ...] = ()
     """Images to start from, besides the world's own prompts: PNG, JPEG or WebP files of any
     size."""
@@ -40,9 +40,9 @@ class PlayOptions:
     """Further host names under which the page may be requested, for example behind a proxy. The
     machine's addresses and its own name are always accepted."""
     engine: Engine = "auto"
-    """What computes the frames. torch: PyTorch. onnx: ONNX Runtime, on a CPU only. int8: the same
-    with 8-bit matrix products in the dynamics model. auto, on a CPU with ONNX Runtime installed:
-    int8 for a dynamics model of width 256 or more, else onnx."""
+    """Engine that computes the frames. torch: PyTorch. onnx: ONNX Runtime, on a CPU only. int8: the
+    same with 8-bit matrix products in the dynamics model. auto, on a CPU with ONNX Runtime
+    installed: int8 for a dynamics model of width 256 or more, else onnx."""
     device: str | None = None
     """Device to compute on, for example cpu or cuda. The default is the GPU if there is one."""
 

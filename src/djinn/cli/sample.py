@@ -23,8 +23,7 @@ class SampleOptions:
     """World folder, run folder, or name of a shipped world."""
     actions: str
     """Actions separated by commas, each a name or a code, one per frame to generate. *COUNT repeats
-    an
-    action: right*10,3*5,jump."""
+    an action: right*10,3*5,jump."""
     out: Path
     """Video to write: .mp4, .gif, or .png for all frames side by side."""
     image: Path | None = None
@@ -34,14 +33,14 @@ class SampleOptions:
     """Number of the world's own prompt image to start from, instead of --image. The default is
     0."""
     seed: int | None = None
-    """Seed of the random draws, 0 by default. At temperature 0, which is the setting of coinrun,
+    """Random seed, 0 by default. At temperature 0, which is the setting of coinrun,
     nothing is drawn and the seed has no effect: pass --temperature 1 to generate different
     videos."""
     steps: int | None = None
     """MaskGIT steps per frame. More steps are slower and often better. The default is the world's
     own."""
     temperature: float | None = None
-    """Temperature of the token draws. 0 always takes the most likely token. The default is the
+    """Sampling temperature. 0 always takes the most likely token. The default is the
     world's own."""
     fps: float | None = None
     """Frames per second of the video. The default is the world's own."""

@@ -1,4 +1,4 @@
-"""Conversion and validation of what callers pass to sessions and roll-outs."""
+"""Conversion and validation of the arguments of sessions and roll-outs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def to_codes(world: World, actions: Actions, name: str = "actions") -> Int[Tenso
     """Convert actions to their codes.
 
     Args:
-        world: World whose actions they are.
+        world: World that the actions belong to.
         actions: Codes or names, alone, in a sequence, or as an integer array or tensor.
         name: Name of the argument in error messages.
 
@@ -60,7 +60,7 @@ def to_video(world: World, prompt: Prompt) -> Tensor:
             frames.
 
     Raises:
-        UserError: It is something else, or its frames do not have the same shape.
+        UserError: It has another type, or its frames do not have the same shape.
     """
     if isinstance(prompt, Image.Image | np.ndarray | Tensor):
         video = _to_tensor(world, prompt)

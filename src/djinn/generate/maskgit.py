@@ -53,8 +53,8 @@ def fill_frame(
     Each step samples every masked token from the softmax of its logits divided by the temperature,
     and unmasks the samples of highest confidence. The confidence is the log-probability of the
     sample at temperature 1, plus Gumbel noise scaled by `sampler.choice_temperature`, which is
-    annealed linearly to 0 at the last step. Log-probabilities at low temperatures would all be 0,
-    and the order of unmasking that of the positions.
+    annealed linearly to 0 at the last step. With log-probabilities at a low temperature, all
+    confidences would be 0 and tokens would be unmasked in the order of their positions.
 
     Args:
         predict: Returns the logits `(B, M, V)` of the masked tokens, from the tokens `(B, N)` so

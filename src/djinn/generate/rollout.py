@@ -42,7 +42,7 @@ def rollout(
         on_frame: Called after each time step, for example to advance a progress bar.
 
     Returns:
-        The prompt's frames as they are, followed by the K generated frames.
+        The prompt's frames, unchanged, followed by the K generated frames.
 
     Raises:
         UserError: As for `Session`, or the actions do not have one of these shapes.

@@ -63,7 +63,7 @@ def create_app(
         prompts: Images to start from, uint8 `(H, W, 3)` each, of any size. Without prompts, players
             start from a grey image.
         name: Name of the world on the page.
-        max_players: Largest number of simultaneous players; further clients are turned away.
+        max_players: Largest number of simultaneous players; further clients are rejected.
         fps: Initial frame rate in frames per second; 0 is unlimited, None is the world's own.
         image_format: Initial encoding of frames: `png` or `webp` (lossless) or `jpeg`.
         idle_minutes: Players that send no message for this long are disconnected.

@@ -32,14 +32,14 @@ class Checkpointer(Protocol):
         ...
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Save a checkpoint; the one before it stays until this one is complete.
+        """Save a checkpoint; the previous one is kept until this one is complete.
 
         Args:
             step: Optimizer steps done.
             state: Tensors, numbers, strings, and containers of them.
 
         Raises:
-            UserError: The disk is full; the checkpoint before is intact.
+            UserError: The disk is full; the previous checkpoint is intact.
         """
         ...
 
@@ -96,7 +96,7 @@ def checkpoint_path(run: Path, stage: str) -> Path:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], last_step: int | None = None) -> None:
-    """Write a checkpoint file; an existing one stays until the new one is complete and on disk.
+    """Write a checkpoint file; an existing one is kept until the new one is complete and on disk.
 
     Args:
         path: Checkpoint file; missing folders are created.

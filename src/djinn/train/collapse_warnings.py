@@ -38,7 +38,7 @@ def warn_dynamics(
     top, used, gain = metrics["val_action_top"], int(metrics["val_actions_used"]), metrics["val_gain"]
     problem = None
     if top > 0.9:
-        problem = f"the latent actions have collapsed: one code has {top:.0%} of all use at step {step}"
+        problem = f"the latent actions have collapsed: one code has {top:.0%} of all transitions at step {step}"
     elif used < actions / 2:
         problem = (
             f"most latent actions are dead: only {used} of {actions} codes have {min_used_share(actions):.1%} of the "
@@ -61,7 +61,7 @@ def warn_dynamics(
 
 _NO_EFFECT_REMEDY = (
     "train longer (--minutes, --steps), raise --dynamics.lr if the loss still falls slowly, "
-    "or check that things move in the videos from one frame to the next (import with a lower --fps)"
+    "or check that consecutive frames of the videos differ (import with a lower --fps)"
 )
 
 

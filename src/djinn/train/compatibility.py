@@ -1,4 +1,4 @@
-"""Whether a run may continue with a config: only settings that change no step may differ."""
+"""Check of whether a run may continue with a config: settings that change a step must agree."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_same(old: Any, new: Any, folder: Path) -> None:
     """Refuse to continue a run with another config.
 
     Args:
-        old: Config that the run began with, as plain data.
+        old: Config that the run was started with, as plain data.
         new: Config of this call, as plain data.
         folder: Run folder, for the message.
 
@@ -79,6 +79,6 @@ def check_same(old: Any, new: Any, folder: Path) -> None:
     if found:
         listed = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
         raise UserError(
-            f"the run in {folder} began with other settings ({listed}): "
+            f"the run in {folder} was started with other settings ({listed}): "
             "continue it with those, or start a new run with another --out"
         )

@@ -47,7 +47,7 @@ class TensorBoardLogger:
 
 
 class TrackerLogger:
-    """wandb, or trackio, which has the same interface. A resumed run continues the tracker's."""
+    """wandb, or trackio, which has the same interface. Resuming continues the tracker's run."""
 
     def __init__(self, package: str, run: Path, config: dict[str, Any]) -> None:
         self._module = _import_package(package)

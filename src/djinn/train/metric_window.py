@@ -22,7 +22,7 @@ class MetricWindow:
         self.restart()
 
     def restart(self) -> None:
-        """Drop all sums and restart the clock."""
+        """Clear all sums and restart the timer."""
         self._sums: dict[str, Tensor] = {}
         self._is_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._frames = 0

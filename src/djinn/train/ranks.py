@@ -71,7 +71,7 @@ def find_ranks() -> Ranks:
 
 @contextmanager
 def process_group() -> Generator[Ranks]:
-    """Join the process group inside the block, unless there is one process or it was joined."""
+    """Join the process group inside the block, unless there is only one process or it exists."""
     ranks = find_ranks()
     joins = ranks.count > 1 and not dist.is_initialized()
     if joins:

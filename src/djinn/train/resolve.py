@@ -1,4 +1,4 @@
-"""From a preset and the options of `djinn train` to the config of a run."""
+"""Resolve a preset and the options of `djinn train` to the config of a run."""
 
 from __future__ import annotations
 

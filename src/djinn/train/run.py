@@ -55,7 +55,7 @@ def train(
         Metrics of the last evaluation of the last stage, from this or an earlier call.
 
     Raises:
-        UserError: Data set, run folder and config do not fit together.
+        UserError: Data set, run folder and config do not match.
         Stopped: After Ctrl-C or SIGTERM, with the state saved.
     """
     out = Path(out)
@@ -135,7 +135,7 @@ class TrainingRun:
     log: MetricsLog
 
     def train_stage(self, spec: StageSpec, alone: bool) -> None:
-        """Train a stage to its end, unless later stages have already been built on it.
+        """Train a stage to its end, unless a later stage already depends on it.
 
         Args:
             spec: Stage to train.
@@ -165,8 +165,8 @@ class TrainingRun:
             trainer.resume()
             if not trainer.finished:
                 raise UserError(
-                    f"the {built_on[0].name} stage in {context.run} is already trained on the {spec.name}, which cannot "
-                    f"be trained any further: continue with --stage {built_on[0].name}, or start a new run with another "
+                    f"the {built_on[0].name} stage in {context.run} is already trained on the {spec.name}, which can no "
+                    f"longer be trained: continue with --stage {built_on[0].name}, or start a new run with another "
                     "--out"
                 )
         trainer.run()

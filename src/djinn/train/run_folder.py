@@ -30,7 +30,7 @@ def open_run_folder(out: Path, dataset: Dataset, config: TrainConfig, ranks: Ran
 
     Raises:
         UserError: The folder is not a run folder or cannot be written, another process trains in
-            it, or its run began with another config or data set.
+            it, or its run was started with another config or data set.
     """
     if not ranks.is_first:
         ranks.barrier()
@@ -60,7 +60,7 @@ def _check_dataset(out: Path, dataset: Dataset) -> None:
     if dataset.identity not in text:
         first = text.splitlines()[0] if text else "an unknown one"
         raise UserError(
-            f"the run in {out} began with another data set ({first}) than {dataset.path}: "
+            f"the run in {out} was started with another data set ({first}) than {dataset.path}: "
             "continue it with that one, or start a new run with another --out"
         )
 

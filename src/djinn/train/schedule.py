@@ -1,4 +1,4 @@
-"""Learning-rate schedules over the share of training that is done."""
+"""Learning-rate schedules by the progress of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from djinn.config import StageConfig
 
 LONGEST_WARMUP = 0.1
-"""Largest share of training that the warm-up takes, whatever its number of steps."""
+"""Maximum share of training that the warm-up takes, regardless of its number of steps."""
 
 
 def progress(config: StageConfig, step: int, seconds: float) -> float:

@@ -73,7 +73,7 @@ def open_cache(
         key: Hash of what the tokens depend on: tokenizer weights, data set, clip length and stride.
         shape: Clips, frames per clip, tokens per frame.
         codes: Size of the codebook.
-        warn: Receives the reason if there is no cache.
+        warn: Called with the reason if there is no cache.
         create: False opens only a cache that another rank has created.
 
     Returns:

@@ -34,13 +34,13 @@ from djinn.train.signals import Stopped, StopSignals, command_line
 from djinn.train.stages.stage import Stage, StepBatch
 
 SAVE_INTERVAL = 60.0
-"""Largest age of a checkpoint in seconds, unless saving takes more than a twentieth of it."""
+"""Maximum age of a checkpoint in seconds, unless saving takes more than a twentieth of it."""
 SHOWN_METRICS = ("psnr", "lam_psnr", "lam_ce", "ce")
 """Metrics on the progress bar; `loss` for a stage that has none of them."""
 
 
 class Trainer:
-    """Trains one stage until its steps or minutes are over, and resumes from its checkpoint.
+    """Trains one stage to its limit of steps or minutes, and resumes from its checkpoint.
 
     On the CPU and with a fixed number of steps, a run that was stopped and resumed reaches the
     weights of an uninterrupted run bit for bit: the order of clips and the random draws are
@@ -55,7 +55,8 @@ class Trainer:
         log: Log of the run; by default `metrics.jsonl` alone.
         ranks: Rank of this process.
         checkpointer: By default one file in the run folder.
-        depends: What else a checkpoint must agree with, for example the identity of the data set.
+        depends: Further values that a checkpoint must match, for example the identity of the data
+            set.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the steps or the minutes are over."""
+        """Whether the limit of steps or minutes is reached."""
         return progress(self.config, self.step, self.seconds) >= 1
 
     def run(self) -> dict[str, float]:
@@ -326,7 +327,7 @@ class Trainer:
         """Restore the checkpoint, if there is one.
 
         Raises:
-            UserError: The checkpoint is damaged, or the run began with another config.
+            UserError: The checkpoint is damaged, or the run was started with another config.
         """
         state = self.checkpointer.load()
         if state is None:

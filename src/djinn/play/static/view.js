@@ -84,7 +84,7 @@ function median(name) {
   return list.length ? list[list.length >> 1] : null;
 }
 
-/** Add the timings of a frame. `running` tells whether frames follow each other, so that pauses do not count. */
+/** Add the timings of a frame. `running` is whether frames follow each other, so that pauses do not count. */
 export function measure(header, running) {
   const now = performance.now();
   if (header.action === null) {

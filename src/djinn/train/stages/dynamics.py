@@ -1,4 +1,4 @@
-"""Training of latent actions and dynamics over a frozen tokenizer (paper section 2.1)."""
+"""Training of latent actions and dynamics with a frozen tokenizer (paper section 2.1)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DynamicsInputs(NamedTuple):
 
 
 class DynamicsStage(QuantizingStage[DynamicsInputs]):
-    """Trains the latent action model and the dynamics together, over a frozen tokenizer.
+    """Trains the latent action model and the dynamics together, with a frozen tokenizer.
 
     As in the paper, the latent action model is trained by its own decoder only, and the dynamics by
     cross-entropy on stop-gradient actions. One optimizer step updates both.
@@ -93,7 +93,7 @@ class DynamicsStage(QuantizingStage[DynamicsInputs]):
 
     @classmethod
     def build(cls, context: StageContext) -> DynamicsStage:
-        """Build the stage over the run's tokenizer, or from the world of `init_from`."""
+        """Build the stage with the run's tokenizer, or from the world of `init_from`."""
         config, start = context.config, context.init_world
         if start is None:
             tokenizer, steps = load_tokenizer(context.run, config, context.device)

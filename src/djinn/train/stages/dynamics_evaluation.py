@@ -35,7 +35,7 @@ def evaluate_dynamics(
     """Measure how much inferred actions improve the prediction over random ones.
 
     Args:
-        world: World with its latent action model, actions in sync.
+        world: World with its latent action model, after `World.sync_actions`.
         clips: Held-out clips.
 
     Returns:

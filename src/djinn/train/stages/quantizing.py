@@ -17,7 +17,7 @@ Inputs = TypeVar("Inputs")
 
 
 class QuantizingStage(Stage, Generic[Inputs]):
-    """A stage whose model is an encoder, a quantizer and what follows it.
+    """A stage whose model has an encoder, a quantizer and layers after it.
 
     The quantizer runs once per optimizer step, on the latents of all clips. Its batch statistics
     (`standardize`), codebook updates and restarts are then those of the global batch, however it is

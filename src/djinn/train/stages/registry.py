@@ -1,4 +1,4 @@
-"""Stages by name, in the order in which they are trained."""
+"""Registry of the training stages."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def select_stages(stage: str, config: TrainConfig) -> list[StageSpec]:
     if config.init_from is None:
         return chosen
     if stage != "all" and chosen[0].skipped_with_init_from:
-        raise UserError(
-            f"the {stage} of {config.init_from} is not trained any further: leave out --stage {stage}, or --init-from"
-        )
+        raise UserError(f"the {stage} of {config.init_from} is not trained: leave out --stage {stage}, or --init-from")
     return [spec for spec in chosen if not spec.skipped_with_init_from]
 
 

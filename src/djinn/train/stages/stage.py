@@ -1,4 +1,4 @@
-"""Interface between the trainer and what is trained."""
+"""Interface between the trainer and a stage."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Stage(Protocol):
         return []
 
     def identity(self) -> dict[str, str]:
-        """Return what else a checkpoint must agree with, for example a hash of frozen weights."""
+        """Return a value that checkpoints must match, for example a hash of frozen weights."""
         return {}
 
     def close(self) -> None:
