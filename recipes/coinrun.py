@@ -262,7 +262,8 @@ def evaluate_world(args: argparse.Namespace, test_args: argparse.Namespace, call
         UserError: The world is not finished.
     """
     from djinn.data.dataset import Dataset
-    from djinn.evaluate.evaluation import GRID_EXAMPLES, evaluate
+    from djinn.evaluate.evaluation import evaluate
+    from djinn.evaluate.results import GRID_EXAMPLES
     from djinn.evaluate.settings import MIN_DRIFT_FRAMES, EvaluationSettings
     from djinn.models.world import World
     from djinn.report.results import save_rollout_grid, write_results

@@ -170,7 +170,8 @@ class Study:
     def _evaluate(self, run: Path, args: argparse.Namespace, test: Dataset) -> dict[str, Any]:
         from djinn.benchmark.machine import describe_machine
         from djinn.config.yaml import load_yaml
-        from djinn.evaluate.evaluation import GRID_EXAMPLES, evaluate
+        from djinn.evaluate.evaluation import evaluate
+        from djinn.evaluate.results import GRID_EXAMPLES
         from djinn.evaluate.settings import EvaluationSettings
         from djinn.models.world import World
         from djinn.plan import count_parameters

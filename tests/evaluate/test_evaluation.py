@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,10 +8,12 @@ import torch
 from djinn.config import SamplerConfig, WorldConfig
 from djinn.errors import UserError
 from djinn.evaluate.clips import draw_clips, spread_over_sources
-from djinn.evaluate.evaluation import GRID_EXAMPLES, evaluate
+from djinn.evaluate.evaluation import evaluate
 from djinn.evaluate.fidelity import psnr
+from djinn.evaluate.results import GRID_EXAMPLES, Evaluation
 from djinn.evaluate.settings import EvaluationSettings
 from djinn.models.training_summary import TrainingSummary
+from djinn.report.html import METRICS_WITH_SECTION
 from djinn.report.text_report import format_report
 
 PERFECT = 58.9
@@ -254,3 +257,28 @@ def test_a_collapsed_world_is_not_praised(scripted, columns, monkeypatch):
     assert "WARNING: the latent actions have collapsed" in head
     assert "accuracy" not in text.replace("token accuracy has no meaning", "").replace("code-to-action accuracy", "")
     assert "0.00 nats" not in text
+
+
+def test_every_field_that_is_a_metric_is_in_text_and_json(scripted, columns):
+    @dataclasses.dataclass(frozen=True)
+    class Flicker:
+        value: float
+
+        def summary(self):
+            return {"value": self.value}
+
+        def lines(self, names):
+            return [f"flicker {self.value} of {len(names)} actions"]
+
+    @dataclasses.dataclass(frozen=True)
+    class Extended(Evaluation):
+        flicker: Flicker | None = None
+
+    evaluation = measure(scripted(uses_actions=True), columns, clips=4, horizon=3, effect_prompts=0)
+    values = {field.name: getattr(evaluation, field.name) for field in dataclasses.fields(evaluation)}
+    extended = Extended(**values, flicker=Flicker(1.5))
+    assert extended.summary()["flicker"] == {"value": 1.5}
+    assert "flicker 1.5 of 4 actions" in format_report(extended)
+    assert set(extended.metrics()) - METRICS_WITH_SECTION == {"flicker"}
+    assert set(evaluation.metrics()) <= METRICS_WITH_SECTION
+    assert Extended(**values).summary()["flicker"] is None

@@ -330,3 +330,11 @@ def test_actions_are_numbered_from_0_with_their_names(whole):
     page, _ = whole
     assert "0 left" in page.text and "2 jump" in page.text
     assert "action 1" not in page.text  # unnamed: the code alone
+
+
+def test_metrics_without_a_section_are_shown_as_text(tmp_path, results):
+    media = ReportMedia(other={"flicker": ["flicker: 1.50 grey levels", "real <clips>: 1.25"]})
+    page, _ = write(tmp_path, results, media)
+    assert "Other metrics" in page.text
+    assert "flicker: 1.50 grey levels real <clips>: 1.25" in page.text
+    assert [section["id"] for section in page.all("section")][-2:] == ["other", "protocol"]

@@ -1,11 +1,11 @@
-"""All metrics of a world on a data set, with the protocol of their measurement."""
+"""Measurement of all metrics of a world on a data set."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -14,119 +14,25 @@ import djinn
 from djinn.config import SamplerConfig, adjust
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
-from djinn.evaluate.action_effects import ActionEffects, measure_action_effects
-from djinn.evaluate.action_usage import COLLAPSED, ActionUsage, action_usage
+from djinn.evaluate.action_effects import measure_action_effects
+from djinn.evaluate.action_usage import action_usage
 from djinn.evaluate.clips import ClipSample, check_match, draw_clips, spread_over_sources
-from djinn.evaluate.code_table import CodeTable
 from djinn.evaluate.detectors import load_detector, random_detector
-from djinn.evaluate.drift import REAL_FRAMES, Drift, measure_drift
+from djinn.evaluate.drift import REAL_FRAMES, measure_drift
 from djinn.evaluate.fidelity import PSNR_PROTOCOL, FrameMetrics, ssim_protocol
 from djinn.evaluate.fvd import VideoDistance
 from djinn.evaluate.inference import evaluation_mode, infer_code_table
-from djinn.evaluate.long_rollouts import LongRollouts, draw_long_clips, measure_long_rollouts
-from djinn.evaluate.settings import EvaluationSettings
+from djinn.evaluate.long_rollouts import draw_long_clips, measure_long_rollouts
+from djinn.evaluate.results import Evaluation
 from djinn.evaluate.rollouts import ROLLOUTS_PER_CLIP, Examples, RolloutMetrics, draw_actions, rollout_clips
-from djinn.evaluate.token_metrics import TokenMetrics, collapsed_text
+from djinn.evaluate.settings import EvaluationSettings
+from djinn.evaluate.token_metrics import TokenMetrics
 from djinn.models.world import World
 
 EFFECT_FRAMES = 4
 """Frames for which each action is held to measure its effect."""
 DRIFT_ROLLOUTS = 4
 """Roll-outs in which drift is measured."""
-GRID_EXAMPLES = 4
-"""Clips in an image grid of roll-outs."""
-
-
-class Metric(Protocol):
-    """Result of a metric, with its output for JSON and for the terminal."""
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        ...
-
-    def lines(self, names: Sequence[str]) -> list[str]:
-        """Return text for the terminal.
-
-        Args:
-            names: Names of the latent actions.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All metrics of a world. Those that were not measured are None."""
-
-    rollouts: RolloutMetrics
-    tokens: TokenMetrics
-    action_usage: ActionUsage
-    code_table: CodeTable | None
-    """None where the data set has no ground-truth actions."""
-    action_effects: ActionEffects | None
-    drift: Drift | None
-    long_rollouts: LongRollouts | None
-    fvd: VideoDistance | None
-    random_frechet: VideoDistance | None
-    examples: Examples | None
-    """Clips with their roll-outs, listed in the protocol under `examples`."""
-    action_names: list[str]
-    protocol: dict[str, Any]
-    """How everything was measured."""
-
-    def metrics(self) -> Iterator[Metric]:
-        """Yield the metrics that were measured, in the order of a report."""
-        measured = (
-            *(self.rollouts, self.tokens, self.fvd, self.random_frechet, self.action_usage, self.code_table),
-            *(self.action_effects, self.drift, self.long_rollouts),
-        )
-        yield from (metric for metric in measured if metric is not None)
-
-    def warnings(self) -> list[str]:
-        """Return why metrics have no meaning, empty if there is no reason."""
-        warnings = [COLLAPSED] if self.action_usage.collapsed else []
-        codebook = self.tokens.summary()["codebook"]
-        return [*warnings, collapsed_text(codebook)] if codebook["collapsed"] else warnings
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON.
-
-        PSNR and its differences are in dB, means over clips and frames; keys that end in
-        `_interval` are bootstrap 95 % intervals over clips. Metrics that were not measured are
-        None.
-
-        - `tokenizer_psnr`, `tokenizer_ssim`: reconstructions.
-        - `rollout_psnr`, `rollout_ssim`: roll-outs with inferred actions. `rollout`: lists `psnr`
-          and `ssim` by frame for `inferred`, `random` and `repeat` (the last prompt frame).
-        - `delta_psnr`, `delta_psnr_interval`, by frame ("1", "2", ...; the paper reports "4"): gain
-          of inferred over uniformly random actions. `delta_psnr_empirical` and its interval: over
-          random actions with the distribution of inferred actions.
-        - `action_usage`, `action_names`, `code_table`, `tokens`, `action_effects`, `drift`,
-          `long_rollouts`: the `summary` of each metric.
-        - `fvd`, `random_frechet` and their protocols `fvd_protocol`, `random_frechet_protocol`.
-        - `protocol`: how everything was measured.
-        """
-        nested = ("action_usage", "code_table", "tokens", "action_effects", "drift", "long_rollouts")
-        distances = {"fvd": self.fvd, "random_frechet": self.random_frechet}
-        clips = "roll-outs with inferred actions against the real clips, prompt frames included in both"
-        shared = {key: self.protocol[key] for key in _CLIP_KEYS}
-        return {
-            **self.rollouts.summary(),
-            **{key: metric and metric.summary() for key in nested for metric in [getattr(self, key)]},
-            "action_names": self.action_names,
-            **{key: distance and distance.distance() for key, distance in distances.items()},
-            **{
-                f"{key}_protocol": distance and {**distance.protocol(), **shared, "compared": clips}
-                for key, distance in distances.items()
-            },
-            "protocol": self.protocol,
-        }
-
-    def grid_examples(self) -> Examples | None:
-        """Return the `GRID_EXAMPLES` examples for an image grid, spread over the sources."""
-        if self.examples is None:
-            return None
-        sources = [clip["source"] for clip in self.protocol["examples"]]
-        return self.examples.rows(spread_over_sources(sources, GRID_EXAMPLES))
 
 
 def evaluate(
@@ -199,18 +105,18 @@ def evaluate(
         ],
     }
     return Evaluation(
-        rollouts,
-        tokens,
-        usage,
-        table,
-        effects,
-        drift,
-        long_rollouts,
-        distances.get("fvd"),
-        distances.get("random_frechet"),
-        examples,
-        list(world.action_names),
-        protocol,
+        rollouts=rollouts,
+        tokens=tokens,
+        fvd=distances.get("fvd"),
+        random_frechet=distances.get("random_frechet"),
+        action_usage=usage,
+        code_table=table,
+        action_effects=effects,
+        drift=drift,
+        long_rollouts=long_rollouts,
+        examples=examples,
+        action_names=list(world.action_names),
+        protocol=protocol,
     )
 
 
@@ -266,10 +172,6 @@ def _distances(world: World, sample: ClipSample, settings: EvaluationSettings) -
         network(sample.clips.batch(sample.indices[:1]))
     labels = {"fvd": "FVD", "random_frechet": "Frechet distance of a random network (not FVD)"}
     return {key: VideoDistance(network, labels[key]) for key, network in networks.items()}
-
-
-_CLIP_KEYS = ("clip_frames", "prompt_frames", "frame_stride", "clip_stride", "resolution", "fps")
-"""Entries of the protocol that describe the clips."""
 
 
 def _protocol(

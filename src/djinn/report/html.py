@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,18 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content security policy. The page loads nothing, whatever names and paths it contains."""
 
 
+METRICS_WITH_SECTION = frozenset(
+    {
+        *("rollouts", "tokens", "fvd", "random_frechet", "action_usage", "code_table"),
+        *("action_effects", "drift", "long_rollouts"),
+    }
+)
+"""Fields of `Evaluation` that have a section of their own; other metrics are shown as text."""
+
+
 @dataclass(frozen=True)
 class ReportMedia:
-    """Frames shown in a report. Parts that are None are replaced by a sentence."""
+    """Frames and text of a report. Parts that are None are replaced by a sentence."""
 
     examples: Examples | None = None
     """Clips with their roll-outs."""
@@ -35,6 +44,8 @@ class ReportMedia:
     """Effect of each action from many prompts."""
     drift: UInt8[np.ndarray, "clips t h w 3"] | None = None
     """Frames of long roll-outs, as `Drift.frames`."""
+    other: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Lines of text of metrics without a section of their own."""
 
 
 def write_report(path: Path, results: dict[str, Any], media: ReportMedia, *, progress: bool = True) -> None:
@@ -70,6 +81,8 @@ def _page(results: dict[str, Any], media: ReportMedia, progress: bool) -> str:
         ("fvd", "Fréchet video distance", lambda: html_quality.fvd(results)),
         ("protocol", "Protocol", lambda: _protocol(protocol)),
     ]
+    if media.other:
+        builders.insert(-1, ("other", "Other metrics", lambda: _other(media.other)))
     bar = tqdm(builders, desc="writing the report", unit=" sections", disable=not progress)
     sections = [(key, title, build()) for key, title, build in bar]
     head = tag(
@@ -103,6 +116,11 @@ def _introduction(protocol: dict[str, Any]) -> list[str]:
         sentence += f", {sampler.get('steps')} MaskGIT steps per frame at temperature {sampler.get('temperature'):g}"
     sentence += f", seed {protocol.get('seed', '?')}."
     return [sentence, f"Training: {training_text(protocol.get('training'))}."]
+
+
+def _other(metrics: Mapping[str, Sequence[str]]) -> Html:
+    """Return metrics without a section of their own as text."""
+    return join(*(tag("pre", "\n".join(lines)) for lines in metrics.values()))
 
 
 def _protocol(protocol: dict[str, Any]) -> Html:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from djinn.atomic import atomic_write
-from djinn.evaluate.evaluation import Evaluation
+from djinn.evaluate.results import Evaluation
 from djinn.image_grid import save_png
-from djinn.report.html import ReportMedia, write_report
+from djinn.report.html import METRICS_WITH_SECTION, ReportMedia, write_report
 from djinn.report.image_grid import rollout_grid
 
 
@@ -26,7 +26,12 @@ def write_results(evaluation: Evaluation, folder: Path, *, progress: bool = True
     """
     results = evaluation.summary()
     drift = None if evaluation.drift is None else evaluation.drift.frames
-    media = ReportMedia(evaluation.examples, evaluation.action_effects, drift)
+    other = {
+        name: metric.lines(evaluation.action_names)
+        for name, metric in evaluation.metrics().items()
+        if name not in METRICS_WITH_SECTION
+    }
+    media = ReportMedia(evaluation.examples, evaluation.action_effects, drift, other)
     write_report(folder / "report.html", results, media, progress=progress)
     write_json(folder / "results.json", results)
     save_rollout_grid(evaluation, folder / "rollouts.png")

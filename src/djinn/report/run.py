@@ -7,7 +7,8 @@ from pathlib import Path
 from djinn.atomic import check_writable_file, check_writable_folder
 from djinn.data.dataset import Dataset
 from djinn.evaluate.clips import default_split
-from djinn.evaluate.evaluation import Evaluation, evaluate
+from djinn.evaluate.evaluation import evaluate
+from djinn.evaluate.results import Evaluation
 from djinn.evaluate.settings import EvaluationSettings
 from djinn.models.device import select_device
 from djinn.models.world import World

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from djinn.evaluate.evaluation import Evaluation
+from djinn.evaluate.results import Evaluation
 from djinn.evaluate.text import training_text
 
 
 def format_report(evaluation: Evaluation) -> str:
     """Return the protocol and all metrics as text."""
     lines = [*_protocol_lines(evaluation.protocol), *evaluation.warnings()]
-    for metric in evaluation.metrics():
+    for metric in evaluation.metrics().values():
         lines += ["", *metric.lines(evaluation.action_names)]
     return "\n".join(lines)
 

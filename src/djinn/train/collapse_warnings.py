@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from djinn.models.code_usage import min_used_share
+from djinn.models.code_usage import min_tokenizer_perplexity, min_used_share
 from djinn.models.training_summary import MIN_STEPS, NO_GAIN
 
 EARLIEST_PROGRESS = 0.25
@@ -90,7 +90,7 @@ def warn_tokenizer(metrics: dict[str, float], codes: int, step: int, progress: f
     if step < MIN_STEPS or progress < EARLIEST_PROGRESS:
         return None
     perplexity = metrics["val_perplexity"]
-    if perplexity >= max(2.0, codes / 100):
+    if perplexity >= min_tokenizer_perplexity(codes):
         return None
     learned = (
         "--world.tokenizer.quantizer.kind ema and a higher --world.tokenizer.quantizer.dead-code-threshold "
