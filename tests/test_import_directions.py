@@ -1,4 +1,4 @@
-"""Import directions between the packages of Djinn (`design.md`, Layout), and no import cycles between files."""
+"""Import directions between the packages of Djinn; no import cycles between files."""
 
 import ast
 from collections.abc import Iterator

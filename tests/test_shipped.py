@@ -29,7 +29,7 @@ def load_coinrun() -> World:
 
 @pytest.fixture(scope="module")
 def shifts() -> dict[str, np.ndarray]:
-    """Return the shift of the scene, `(prompts, 2)` in pixels, after six frames of each named action."""
+    """Return the shift of the scene `(prompts, 2)` in pixels after six frames of each action."""
     world = load_coinrun()
     effects = measure_action_effects(world, np.stack(world.prompts)[:, None], frames=6, progress=False)
     return dict(zip(world.action_names, effects.shifts, strict=True))
