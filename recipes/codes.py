@@ -21,7 +21,7 @@ STUDY = Study(
     ),
     columns=(
         *COLUMNS,
-        Column("mutual information with true actions, bits", "code_table.overall.mutual_information_bits"),
+        Column("mutual information with ground-truth actions, bits", "code_table.overall.mutual_information_bits"),
     ),
 )
 

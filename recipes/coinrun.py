@@ -2,8 +2,8 @@
 
 Records the game, trains both stages, and evaluates the world on unseen levels (seeds from 10,000).
 Defaults depend on the device: on a GPU the paper's sizes (Tables 15 to 17), the hard mode and its
-random policy; on a CPU the preset `tiny`, the easy mode and a policy that plays as with a keyboard.
-Needs the game and matplotlib:
+random policy; on a CPU the preset `tiny`, the easy mode and a policy that imitates a keyboard
+player. Needs the game and matplotlib:
 
     pip install 'djinn[coinrun,plot]'
     python recipes/coinrun.py --budget 60  # an hour of training
@@ -12,8 +12,8 @@ Needs the game and matplotlib:
     python recipes/coinrun.py --smoke  # check that it runs
 
 It may be stopped at any time; the same command resumes. On a machine that is available for ten
-minutes at a time, repeat the same command with `--call-minutes 9` until it has evaluated (a step,
-an evaluation and a checkpoint come on top), or run one stage after the other:
+minutes at a time, repeat the same command with `--call-minutes 9` until the evaluation is finished
+(a step, an evaluation or a checkpoint may exceed the limit), or run one stage after the other:
 
     python recipes/coinrun.py --budget 30 --call-minutes 9 --stage data
 

@@ -1,7 +1,7 @@
 """Worlds trained on several recording policies, each evaluated on the test levels of each policy.
 
-A world is limited by its training data, and its metrics by the clips that it continues. So worlds
-and test sets are compared in a matrix.
+Metrics of a world depend on its training data and on the test clips, so worlds and test sets are
+compared in a matrix.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--folder", type=Path, default=Path(".demo"), help="folder for data and world (%(default)s)")
     parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of videos (default: %(default)s)")
     parser.add_argument("--preset", default="finetune", help="preset of the training (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=1.0, help="shortest training time in minutes (%(default)s)")
-    parser.add_argument("--steps", type=int, default=50, help="smallest number of steps per stage (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="minimum training time in minutes (%(default)s)")
+    parser.add_argument("--steps", type=int, default=50, help="minimum number of steps per stage (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port of the page (%(default)s)")
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)  # the training process
     return parser.parse_known_args()

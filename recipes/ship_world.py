@@ -1,12 +1,13 @@
-"""Turn a trained run into a shipped world: prompts, named actions, a model card.
+"""Package a trained run as a shipped world: prompts, named actions and a model card.
 
     python recipes/ship_world.py RUN DATASET TEST --results results.json --name coinrun
 
 Prompts are frames from the middle of episodes of TEST, the held-out levels: of the candidates,
-those from which the arrow keys lead left, right and up, since a start at a wall or in the air shows
-little. Names come from the held-out part of DATASET and its true actions. The metrics of the card
-are read from RESULTS, written by `recipes/coinrun.py` or `djinn eval RUN TEST --json results.json`.
-Results of the recipe contain the training machine; otherwise pass `--compute "two CPU cores"`.
+those from which the arrow keys move the player left, right and up, which they cannot do at a wall
+or in the air. Names come from the held-out part of DATASET and its ground-truth actions. The
+metrics of the card are read from RESULTS, written by `recipes/coinrun.py` or `djinn eval RUN TEST
+--json results.json`. Results of the recipe contain the training machine; otherwise pass `--compute
+"two CPU cores"`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def check(metrics: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
         UserError: Something is missing.
     """
     if metrics.get("code_table") is None:
-        raise UserError("the metrics have no code-to-action table: evaluate on a data set with true actions")
+        raise UserError("the metrics have no code-to-action table: evaluate on a data set with ground-truth actions")
     if "4" not in metrics["delta_psnr"]:
         raise UserError("the metrics have no Δ4PSNR: evaluate with --horizon 4 or more")
     for dataset, keys in ((data, ("game", "mode", "policy", "levels_played")), (test, ("levels",))):
@@ -112,7 +113,7 @@ def check(metrics: Mapping[str, Any], data: Dataset, test: Dataset) -> None:
 
 
 def select_prompts(world: World, test: Dataset, actions: list[ActionName]) -> list[np.ndarray]:
-    """Select the frames of held-out levels from which the arrow keys lead farthest.
+    """Select the frames of held-out levels from which the arrow keys move the player farthest.
 
     Raises:
         UserError: No episode is long enough.
@@ -190,7 +191,7 @@ A playable world learned from videos of CoinRun without labels. Play it with `dj
 
 - **Data:** {metadata["game"]}, mode {metadata["mode"]}, policy `{metadata["policy"]}`, {data.frames:,} frames of
   {data.width}x{data.height} at {data.fps:g} frames/s, from {metadata["levels_played"]} levels (seeds below 10,000).
-  The true actions were not used in training.
+  The ground-truth actions were not used in training.
 - **Compute:** {compute}.
 - **Size:** {sum(counts.values()) / 1e6:.1f} million parameters ({sizes}),
   {world.config.tokens_per_frame} tokens per frame, context of {world.config.context_frames} frames.

@@ -1,4 +1,4 @@
-"""Shared parts of the studies: arms with different config keys, equal data, seeds and time.
+"""Shared parts of the studies: arms with different settings but equal data, seeds and time.
 
 An arm is a run folder of `djinn train`, so a study may be stopped at any time: the same command
 resumes it and skips finished arms. If the arms differ in the dynamics stage only, they share one
@@ -312,7 +312,7 @@ def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Read the results so far, or create the file.
 
     Raises:
-        UserError: They were made with other settings, or the file is damaged.
+        UserError: They were measured with other settings, or the file is damaged.
     """
     if not path.is_file():
         write_results(path, settings, [])
@@ -326,12 +326,14 @@ def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
         f"{key} {previous.get(key)}, now {value}" for key, value in settings.items() if previous.get(key) != value
     ]
     if changed:
-        raise UserError(f"{path} was made with other settings ({'; '.join(changed)}): use those, or pass another --out")
+        raise UserError(
+            f"{path} was measured with other settings ({'; '.join(changed)}): use those, or pass another --out"
+        )
     return results
 
 
 def write_results(path: Path, settings: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    """Write the results so far, with the settings that they were made with."""
+    """Write the results so far, with their settings."""
     write_text(path, json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
 
 

@@ -77,7 +77,7 @@ class TimeLimit:
 
         Raises:
             Stopped: The limit has expired; the next call leaves more time for this part.
-            UserError: The part had nearly the whole call, so no call can finish it.
+            UserError: The part had nearly the whole time of the call, so no call can finish it.
         """
         self.check()
         early = self.minutes is not None and time.monotonic() - self._start < 0.1 * 60 * self.minutes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from djinn.cli import VERBS, verb_module
+from djinn.cli import COMMANDS, command_module
 from language_rules import ROOT
 
 PAGES = [
@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "djinn"
 
 
 class Parsed(Exception):
-    """Raised in the place of running a verb whose command line was parsed."""
+    """Raised instead of running a command whose arguments were parsed."""
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
@@ -44,8 +44,8 @@ def test_command_line_is_valid(command: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     for folder in ("my-videos", "my-sequences", "assets/coinrun-videos"):
         (tmp_path / folder).mkdir(parents=True)
-    verb = next(verb for verb in VERBS if words[: len(verb.split())] == verb.split())
-    module = verb_module(verb)
+    name = next(name for name in COMMANDS if words[: len(name.split())] == name.split())
+    module = command_module(name)
     parse = module.parse
 
     def parse_only(*args, **options):
@@ -54,7 +54,7 @@ def test_command_line_is_valid(command: str, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(module, "parse", parse_only)
     with pytest.raises(Parsed):
-        module.main(words[len(verb.split()) :])
+        module.main(words[len(name.split()) :])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])

@@ -1,4 +1,4 @@
-"""Write the command-line reference from the `--help` text of every verb to a Markdown file."""
+"""Write the command-line reference from the `--help` text of every command to a Markdown file."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ import re
 import sys
 from pathlib import Path
 
-from djinn.cli import VERBS, run
+from djinn.cli import COMMANDS, run
 from djinn.data.importers.registry import importers
 
 WIDTH = 84
 """Columns of the help texts."""
 
 
-def help_text(verb: str) -> str:
-    """Return what `djinn VERB --help` prints, without colours."""
+def help_text(command: str) -> str:
+    """Return what `djinn COMMAND --help` prints, without colors."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        run([*verb.split(), "--help"])
+        run([*command.split(), "--help"])
     return re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue()).strip()
 
 
 def commands() -> list[str]:
-    """Return the verbs, with a sub-command for each kind of source after `data import`."""
+    """Return the commands, with a sub-command for each kind of source after `data import`."""
     kinds = [f"data import {kind}" for kind in importers()]
-    return [command for verb in VERBS for command in (verb, *(kinds if verb == "data import" else ()))]
+    return [command for parent in COMMANDS for command in (parent, *(kinds if parent == "data import" else ()))]
 
 
 def reference() -> str:
-    """Return the page in Markdown: a table of the verbs, and a section with the help of each."""
+    """Return the page in Markdown: a table of the commands, and a section with the help of each."""
     lines = [
         "# Command line",
         "",
-        "Generated from `djinn VERB --help` by `docs/tools/cli_reference.py`.",
+        "Generated from `djinn COMMAND --help` by `docs/tools/cli_reference.py`.",
         "A `WORLD` is a world folder, a run folder, or the name of a shipped world.",
         "",
-        "| verb | what it does |",
+        "| command | description |",
         "|---|---|",
-        *(f"| [`djinn {verb}`](#djinn-{verb.replace(' ', '-')}) | {text} |" for verb, text in VERBS.items()),
+        *(
+            f"| [`djinn {command}`](#djinn-{command.replace(' ', '-')}) | {text} |"
+            for command, text in COMMANDS.items()
+        ),
         "",
     ]
     for command in commands():

@@ -22,7 +22,7 @@ def make_plan_fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Non
     def fail(args: list[str]) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "verb_module", lambda verb: SimpleNamespace(main=fail))
+    monkeypatch.setattr(cli, "command_module", lambda command: SimpleNamespace(main=fail))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_closed_output_is_not_an_error(command: str, code: int):
 
 
 def test_characters_that_the_terminal_lacks_are_escaped():
-    code = "from djinn.cli import main; import djinn.cli; djinn.cli.HELP = 'Δ {verbs}'; main(['--help'])"
+    code = "from djinn.cli import main; import djinn.cli; djinn.cli.HELP = 'Δ {commands}'; main(['--help'])"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert result.returncode == 0

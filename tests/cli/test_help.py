@@ -1,4 +1,4 @@
-"""`--help` of the program and of each verb."""
+"""`--help` of the program and of each command."""
 
 import dataclasses
 import inspect
@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from djinn.cli import VERBS, main, parsing, verb_module
+from djinn.cli import COMMANDS, command_module, main, parsing
 from djinn.data.importers.registry import importers
 
 
@@ -21,28 +21,28 @@ def help_text(capsys: pytest.CaptureFixture, *args: str) -> str:
     return capsys.readouterr().out
 
 
-def options_of(verb: str) -> type:
-    """Return the options dataclass of a verb."""
-    members = vars(verb_module(verb)).values()
+def options_of(command: str) -> type:
+    """Return the options dataclass of a command."""
+    members = vars(command_module(command)).values()
     (found,) = [m for m in members if inspect.isclass(m) and re.fullmatch(r"[A-Z]\w*Options", m.__name__)]
     return found
 
 
-def test_help_lists_every_verb_and_imports_neither_torch_nor_tyro():
+def test_help_lists_every_command_and_imports_neither_torch_nor_tyro():
     code = (
         "import sys; from djinn.cli import main; main(['--help']); sys.exit(bool({'torch', 'tyro'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0
-    for verb, text in VERBS.items():
-        assert f"  {verb} " in result.stdout
+    for command, text in COMMANDS.items():
+        assert f"  {command} " in result.stdout
         assert text in result.stdout
 
 
-def test_help_of_a_verb_does_not_import_torch():
-    code = "import sys; from djinn.cli import verb_module; verb_module(sys.argv[1]); sys.exit('torch' in sys.modules)"
-    for verb in VERBS:
-        assert subprocess.run([sys.executable, "-c", code, verb], timeout=60).returncode == 0, verb
+def test_help_of_a_command_does_not_import_torch():
+    code = "import sys; from djinn.cli import command_module; command_module(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    for command in COMMANDS:
+        assert subprocess.run([sys.executable, "-c", code, command], timeout=60).returncode == 0, command
 
 
 def test_import_of_djinn_is_light():
@@ -55,19 +55,19 @@ def test_training_play_and_evaluation_need_no_video_library():
     subprocess.run([sys.executable, "-c", f"import sys; sys.modules['av'] = None; import {modules}"], check=True)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture):
-    text = help_text(capsys, *verb.split(), "--help")
-    assert text.startswith(f"usage: djinn {verb}")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command: str, capsys: pytest.CaptureFixture):
+    text = help_text(capsys, *command.split(), "--help")
+    assert text.startswith(f"usage: djinn {command}")
     assert "None" not in text
     examples = text.partition("For example:")[2]
-    assert f"djinn {verb} " in examples
+    assert f"djinn {command} " in examples
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        *(options_of(verb) for verb in VERBS if verb != "data import"),
+        *(options_of(command) for command in COMMANDS if command != "data import"),
         *(importer.options for importer in importers().values()),
     ],
 )
@@ -79,7 +79,7 @@ def test_every_option_has_a_help_text(options: type):
 
 
 @pytest.mark.parametrize(
-    ("verb", "function"),
+    ("command", "function"),
     [
         ("sample", "djinn.sample:sample"),
         ("name", "djinn.actions.name_world:run_naming"),
@@ -88,14 +88,14 @@ def test_every_option_has_a_help_text(options: type):
         ("plan", "djinn.plan:print_plan"),
     ],
 )
-def test_options_are_the_parameters_of_the_function_that_is_called(verb: str, function: str):
+def test_options_are_the_parameters_of_the_function_that_is_called(command: str, function: str):
     module, name = function.split(":")
     parameters = inspect.signature(getattr(import_module(module), name)).parameters
-    assert set(parameters) == {field.name for field in dataclasses.fields(options_of(verb))}
+    assert set(parameters) == {field.name for field in dataclasses.fields(options_of(command))}
 
 
 @pytest.mark.parametrize(
-    ("verb", "options"),
+    ("command", "options"),
     [
         ("data import videos", "--out --size --fps --fit"),
         ("data import images", "--out --size --fps --fit"),
@@ -107,8 +107,8 @@ def test_options_are_the_parameters_of_the_function_that_is_called(verb: str, fu
         ("bench", "--json --no-train"),
     ],
 )
-def test_documented_options_exist(verb: str, options: str, capsys: pytest.CaptureFixture):
-    text = help_text(capsys, *verb.split(), "--help")
+def test_documented_options_exist(command: str, options: str, capsys: pytest.CaptureFixture):
+    text = help_text(capsys, *command.split(), "--help")
     assert [option for option in options.split() if option not in text] == []
 
 
@@ -126,10 +126,10 @@ def test_defaults_that_help_texts_state(capsys: pytest.CaptureFixture):
     assert f"The default is {DRIFT_FRAMES} with a report" in text
 
 
-def test_help_verb_is_the_same_as_the_option(capsys: pytest.CaptureFixture):
+def test_help_command_is_the_same_as_the_option(capsys: pytest.CaptureFixture):
     assert help_text(capsys, "help", "data", "info") == help_text(capsys, "data", "info", "--help")
     main(["help"])
-    assert capsys.readouterr().out.startswith("usage: djinn VERB")
+    assert capsys.readouterr().out.startswith("usage: djinn COMMAND")
 
 
 def test_choices_are_those_of_the_functions_that_are_called():

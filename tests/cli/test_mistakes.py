@@ -39,8 +39,8 @@ def djinn(*args: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("pla x", "unknown verb 'pla'; did you mean 'play'? the verbs are data import, data info, train"),
-        ("data imprt x", "unknown verb 'data imprt'; did you mean 'data import'"),
+        ("pla x", "unknown command 'pla'; did you mean 'play'? the commands are data import, data info, train"),
+        ("data imprt x", "unknown command 'data imprt'; did you mean 'data import'"),
         ("train x --out y --preset tinny", "unknown preset 'tinny'; did you mean 'tiny'"),
         ("plan --preset huge", "unknown preset 'huge'; the presets are"),
         (

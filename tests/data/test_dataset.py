@@ -24,8 +24,8 @@ def write(path, lengths, *, actions=False, split="train", shard_frames=10, size=
             frames = np.empty((length, *size, 3), dtype=np.uint8)
             frames[:] = np.arange(length)[:, None, None, None]
             frames[:, 0, 0, 0] = e
-            true_actions = 100 * e + np.arange(length - 1) if actions else None
-            writer.add_episode(frames, source=f"video-{e}", split=split, actions=true_actions)
+            known_actions = 100 * e + np.arange(length - 1) if actions else None
+            writer.add_episode(frames, source=f"video-{e}", split=split, actions=known_actions)
     return Dataset.open(path)
 
 
@@ -58,7 +58,7 @@ def test_all_clips_are_read_and_none_crosses_an_episode(tmp_path, stride):
     assert episodes == [f"video-{e}" for e, _ in expected]
 
 
-def test_actions_are_none_without_true_actions(tmp_path):
+def test_actions_are_none_without_ground_truth_actions(tmp_path):
     assert write(tmp_path / "d", [6, 6, 6]).clips("train", 6).actions(np.array([0])) is None
 
 

@@ -31,7 +31,7 @@ def test_card_requires_complete_inputs(recipe):
     metadata = {"game": "procgen", "mode": "easy", "policy": "keyboard-jump", "levels_played": 5, "levels": [0, 5]}
     data = SimpleNamespace(path="data", metadata=metadata)
     check(metrics, data, data)
-    for wrong, message in (({"code_table": None}, "true actions"), ({"delta_psnr": {"1": 1.0}}, "--horizon 4")):
+    for wrong, message in (({"code_table": None}, "ground-truth actions"), ({"delta_psnr": {"1": 1.0}}, "--horizon 4")):
         with pytest.raises(UserError, match=message):
             check(metrics | wrong, data, data)
     bare = SimpleNamespace(path="bare", metadata={"game": "procgen"})

@@ -1,7 +1,7 @@
-"""The command `djinn`: one verb for each task.
+"""The command line: `djinn COMMAND`.
 
-A user's mistake ends in one sentence on stderr and exit code 2. Each verb is a module of this
-package, imported when the verb is called, so that `--help` needs neither torch nor tyro.
+Invalid input ends in one sentence on stderr and exit code 2. Each command is a module of this
+package, imported when the command is called, so that `--help` needs neither torch nor tyro.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from djinn.atomic import is_disk_full
 from djinn.errors import UserError
 from djinn.malloc import keep_freed_memory
 
-VERBS = {
+COMMANDS = {
     "data import": "create a data set from videos, image sequences or a game",
     "data info": "describe a data set",
     "train": "train a world on a data set",
@@ -33,16 +33,16 @@ VERBS = {
     "bench": "benchmark a world on this machine: speed of play and training, memory",
     "plan": "show parameters, tokens and memory of a preset",
 }
-"""Each verb with its line in `djinn --help`."""
+"""Line of each command in `djinn --help`."""
 
 MODULES = {"eval": "evaluate"}
-"""Modules of verbs that do not have the verb's name."""
+"""Modules of commands whose names differ from the command."""
 
-HELP = """usage: djinn VERB ...
+HELP = """usage: djinn COMMAND ...
 
 Train a playable world on unlabelled videos and play it.
 
-{verbs}
+{commands}
 
 For example:
 
@@ -51,7 +51,7 @@ For example:
   djinn play runs/mine
 
 A WORLD is a world folder, a run folder, or the name of a world that comes with Djinn (coinrun).
-djinn VERB --help describes a verb and its options.
+djinn COMMAND --help describes a command and its options.
 """
 
 _MEMORY_ERRORS = ("OutOfMemoryError", "DefaultCPUAllocator", "out of memory")
@@ -85,46 +85,46 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(args: list[str]) -> None:
-    """Run the verb that a command line begins with.
+    """Run one command.
 
     Raises:
-        UserError: There is no such verb, or the verb refuses its arguments.
+        UserError: There is no such command, or its arguments are invalid.
     """
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<12} {text}" for verb, text in VERBS.items())), end="")
+        print(HELP.format(commands="\n".join(f"  {command:<12} {text}" for command, text in COMMANDS.items())), end="")
         return
     if args[0] in ("-V", "--version"):
         from djinn import __version__
 
         print(f"djinn {__version__}")
         return
-    verb, rest = _split_verb(args)
-    verb_module(verb).main(rest)
+    command, rest = _split_command(args)
+    command_module(command).main(rest)
 
 
-def verb_module(verb: str) -> ModuleType:
-    """Import the module of a verb, which has a function `main(args: list[str])`."""
-    return import_module(f"djinn.cli.{MODULES.get(verb, verb.replace(' ', '_'))}")
+def command_module(command: str) -> ModuleType:
+    """Import the module of a command, which has a function `main(args: list[str])`."""
+    return import_module(f"djinn.cli.{MODULES.get(command, command.replace(' ', '_'))}")
 
 
-def _split_verb(args: list[str]) -> tuple[str, list[str]]:
-    """Split a command line into the verb, of one word or two, and its arguments."""
+def _split_command(args: list[str]) -> tuple[str, list[str]]:
+    """Split a command line into the command, of one word or two, and its arguments."""
     for words in (1, 2):
-        verb = " ".join(args[:words])
-        if verb in VERBS:
-            return verb, args[words:]
-    group = [verb for verb in VERBS if verb.split()[0] == args[0]]
+        command = " ".join(args[:words])
+        if command in COMMANDS:
+            return command, args[words:]
+    group = [command for command in COMMANDS if command.split()[0] == args[0]]
     if group and (len(args) == 1 or args[1] in ("-h", "--help")):
-        print(f"usage: djinn {args[0]} VERB ...\n")
-        for verb in group:
-            print(f"  djinn {verb:<12} {VERBS[verb]}")
+        print(f"usage: djinn {args[0]} COMMAND ...\n")
+        for command in group:
+            print(f"  djinn {command:<12} {COMMANDS[command]}")
         sys.exit(0 if len(args) > 1 else 2)
     typed = " ".join(args[:2]) if group else args[0]
-    near = difflib.get_close_matches(typed, VERBS, n=1)
+    near = difflib.get_close_matches(typed, COMMANDS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"unknown verb '{typed}'; {hint}the verbs are {', '.join(VERBS)}")
+    raise UserError(f"unknown command '{typed}'; {hint}the commands are {', '.join(COMMANDS)}")
 
 
 def _explain_os_error(error: OSError) -> str | None:

@@ -19,8 +19,8 @@ class NameOptions:
         djinn name runs/mine data/mine
 
     Each action is held for a few frames from many held-out frames, and the motion is measured. If
-    the data set has true actions with names, their majority vote takes precedence. Names and keys
-    are written to the world's actions.yaml. Names that you have chosen are kept.
+    the data set has ground-truth actions with names, their majority vote takes precedence. Names
+    and keys are written to the world's actions.yaml. Names that you have chosen are kept.
     """
 
     world: WorldName

@@ -44,7 +44,7 @@ def parse(options: type[T], args: list[str], prog: str) -> T:
 
     Args:
         options: The options dataclass.
-        args: The command line after the verb. With `-h` or `--help` the help is printed and the
+        args: The arguments of the command. With `-h` or `--help` the help is printed and the
             program exits.
         prog: Name of the command, such as `djinn train`.
 

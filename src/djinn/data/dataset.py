@@ -1,7 +1,7 @@
 """Data sets of video episodes, and clips of equal length cut from them.
 
 Splits belong to episodes and are assigned by level or by file, so neighboring clips are never in
-two splits. True actions are for evaluation only; training batches do not contain them.
+two splits. Ground-truth actions are for evaluation only; training batches do not contain them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Dataset:
 
     @property
     def has_actions(self) -> bool:
-        """Whether the true actions are stored."""
+        """Whether the ground-truth actions are stored."""
         return self.store.index.has_actions
 
     @property
@@ -74,7 +74,7 @@ class Dataset:
         return self.store.read(episode.index, 0, episode.length)
 
     def read_actions(self, episode: EpisodeInfo) -> Int16[np.ndarray, " steps"] | None:
-        """Return the true actions of an episode `(F - 1,)`, or None if they are not stored."""
+        """Return the ground-truth actions of an episode `(F - 1,)`, None if they are not stored."""
         return self.store.read_actions(episode.index, 0, episode.length - 1) if self.has_actions else None
 
     def clips(self, split: str, frames: int, stride: int = 1) -> Clips:
@@ -150,7 +150,7 @@ class Clips:
         return video
 
     def actions(self, indices: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, "b steps"] | None:
-        """Read the true actions of clips, for evaluation only.
+        """Read the ground-truth actions of clips, for evaluation only.
 
         Args:
             indices: Numbers of the clips `(B,)`.

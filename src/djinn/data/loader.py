@@ -39,7 +39,7 @@ class LoaderBatch:
     """One rank's clips of one step."""
 
     indices: Int64[Tensor, " b"]
-    """Numbers of the clips `(B,)` in their `Clips`, for true actions and cached tokens."""
+    """Numbers of the clips `(B,)` in their `Clips`, for ground-truth actions and cached tokens."""
     video: UInt8[Tensor, "b t h w 3"]
     """Frames `(B, T, H, W, 3)`."""
 

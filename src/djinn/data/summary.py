@@ -31,7 +31,7 @@ def summarize(dataset: Dataset) -> str:
             f"from {_count(num_sources, 'source')}",
         ),
         ("splits", "; ".join(splits)),
-        ("actions", "true actions are stored, for evaluation only" if dataset.has_actions else "not known"),
+        ("actions", "ground-truth actions are stored, for evaluation only" if dataset.has_actions else "not known"),
         ("disk", f"{dataset.store.size_in_bytes / 2**20:,.1f} MB"),
         ("created", _format_metadata(dataset.metadata)),
         ("identity", dataset.identity),

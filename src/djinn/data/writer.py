@@ -102,8 +102,8 @@ class DatasetWriter:
                 than a shard becomes several episodes.
             source: Origin of the frames, such as a file name or a level.
             split: `train`, `val` or `test`.
-            actions: True actions `(F - 1,)`; action t moves frame t to frame t + 1. They are given
-                for all episodes or for none.
+            actions: Ground-truth actions `(F - 1,)`; action t moves frame t to frame t + 1. They
+                are given for all episodes or for none.
 
         Raises:
             UserError: Shapes, split or actions are invalid, or the disk is full.
@@ -166,7 +166,7 @@ class DatasetWriter:
         if self._has_actions is None:
             self._has_actions = actions is not None
         if self._has_actions != (actions is not None):
-            raise UserError("give true actions for all episodes of a data set or for none")
+            raise UserError("give ground-truth actions for all episodes of a data set or for none")
 
     def _create(self) -> NpyShardWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)

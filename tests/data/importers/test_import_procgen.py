@@ -37,7 +37,7 @@ def test_number_of_processes_does_not_change_the_data(tmp_path):
     assert one.identity == two.identity
 
 
-def test_true_action_leads_to_the_next_frame():
+def test_ground_truth_action_leads_to_the_next_frame():
     """Replaying the actions of an episode from the start of its level reproduces its frames."""
     frames, actions = next(play_level(7, 120, EASY))
     assert len(actions) == len(frames) - 1 and frames.dtype == np.uint8 and frames.shape[1:] == (64, 64, 3)

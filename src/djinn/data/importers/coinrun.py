@@ -32,7 +32,7 @@ _MAX_SHORT_EPISODES = 100
 """Number of discarded episodes after which a level is abandoned."""
 
 Recording = tuple[UInt8[np.ndarray, "f 64 64 3"], Int16[np.ndarray, " steps"]]
-"""Frames and true actions of one episode."""
+"""Frames and ground-truth actions of one episode."""
 
 YesNo = Annotated[
     bool,
@@ -79,8 +79,8 @@ def play_level(level: int, frames: int, game: CoinRun) -> Iterator[Recording]:
         game: Appearance and policy.
 
     Yields:
-        Frames `(F, 64, 64, 3)` and true actions `(F - 1,)` of each episode of at least 16 frames. A
-        level is abandoned after 100 shorter episodes.
+        Frames `(F, 64, 64, 3)` and ground-truth actions `(F - 1,)` of each episode of at least 16
+        frames. A level is abandoned after 100 shorter episodes.
     """
     rng = np.random.Generator(np.random.PCG64([game.seed, level]))
     env = open_level(level, game, int(rng.integers(2**31 - 1)))

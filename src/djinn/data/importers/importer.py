@@ -31,7 +31,7 @@ class Episode:
     """Origin of the frames, such as a file name or a level. All episodes of a source are in one
     split."""
     actions: Int16[np.ndarray, " steps"] | None = None
-    """True actions `(F - 1,)`, where they are known; action t moves frame t to frame t + 1."""
+    """Ground-truth actions `(F - 1,)`, where they are known; action t leads to frame t + 1."""
     split: str | None = None
     """`train`, `val` or `test`. None assigns the split by a hash of the source's name."""
 

@@ -1,4 +1,4 @@
-"""Importer that records games of Procgen with their true actions.
+"""Importer that records games of Procgen with their ground-truth actions.
 
 Each level is played from a seed of its own, so the data depend on the options only and not on the
 number of processes.
@@ -34,7 +34,7 @@ _MAX_PROCESSES_PER_CPU = 4
 
 @dataclass(frozen=True)
 class ProcgenOptions:
-    """Record a game of Procgen with its true actions.
+    """Record a game of Procgen with its ground-truth actions.
 
     The frames are spread evenly over the levels. A level is played for at least 64 frames, so with
     few frames an evenly spaced part of the levels is played. An episode ends where the player dies,
@@ -161,5 +161,5 @@ def _metadata(options: ProcgenOptions, num_sources: int) -> dict[str, Any]:
 
 
 IMPORTER = Importer(
-    "procgen", "games of Procgen, recorded with their true actions", ProcgenOptions, read_game, _metadata
+    "procgen", "games of Procgen, recorded with their ground-truth actions", ProcgenOptions, read_game, _metadata
 )

@@ -1,4 +1,4 @@
-"""Storage of frames and true actions behind the protocol `FrameStore`."""
+"""Storage of frames and ground-truth actions behind the protocol `FrameStore`."""
 
 from djinn.data.store.frame_store import DatasetIndex, EpisodeInfo, FrameStore
 from djinn.data.store.open_store import open_store

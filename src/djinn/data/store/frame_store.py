@@ -1,4 +1,4 @@
-"""Protocol of the stores that hold a data set's frames and true actions."""
+"""Protocol of the stores that hold a data set's frames and ground-truth actions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DatasetIndex:
     fps: float
     """Frames per second."""
     has_actions: bool
-    """Whether the true actions are stored."""
+    """Whether the ground-truth actions are stored."""
     metadata: dict[str, Any]
     """How the data set was created: JSON values, for people and for reports."""
     episodes: tuple[EpisodeInfo, ...]
@@ -69,7 +69,7 @@ class FrameStore(Protocol):
         ...
 
     def read_actions(self, episode: int, start: int, length: int) -> Int16[np.ndarray, " length"]:
-        """Return true actions of an episode `(length,)`.
+        """Return ground-truth actions of an episode `(length,)`.
 
         Action t moves frame t to frame t + 1, so an episode has one action fewer than frames. Only
         for data sets whose index has `has_actions`.

@@ -4,7 +4,7 @@ A data set is a folder::
 
     dataset.json          frame size, fps, shards, episodes, and how the data set was created
     frames-00000.npy      uint8 (F, H, W, 3), about 512 MB each
-    actions-00000.npy     int16 (F,), only where the true actions are known
+    actions-00000.npy     int16 (F,), only where the ground-truth actions are known
 
 An episode is an unbroken run of frames within one shard. Action t moves frame t to frame t + 1; the
 last frame of an episode has action -1.
@@ -56,7 +56,7 @@ class ShardRecord:
     crc32: str | None = None
     """Checksum of the frames, 8 hexadecimal digits."""
     actions: str | None = None
-    """Name of the `.npy` file with the true actions."""
+    """Name of the `.npy` file with the ground-truth actions."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class NpyStore:
         return self._frames[shard][first + start : first + start + length]
 
     def read_actions(self, episode: int, start: int, length: int) -> Int16[np.ndarray, " length"]:
-        """Return true actions as a read-only view of the shard, see `FrameStore.read_actions`."""
+        """Return ground-truth actions as a read-only view; see `FrameStore.read_actions`."""
         shard, first, total = self._locations[episode]
         assert start >= 0 and start + length < total
         return self._actions[shard][first + start : first + start + length]
