@@ -296,7 +296,7 @@ def test_plain_text_is_escaped():
 
 
 @pytest.mark.slow
-def test_in_a_browser(tmp_path, results, media):
+def test_page_in_a_browser(tmp_path, results, media):
     """The page fits a desktop and a phone screen, and every image loads."""
     chrome = pytest.importorskip("play.chrome")
     if chrome.PATH is None:

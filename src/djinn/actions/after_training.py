@@ -1,4 +1,4 @@
-"""What happens to a world after training: its actions are named and its prompt images chosen."""
+"""Steps after training: name the actions of a world and choose its prompt images."""
 
 from __future__ import annotations
 
