@@ -10,8 +10,8 @@ Four trials on each test level, from seed 10,000, each from the game's own frame
   it. The world gets 4 frames, the last of them 4 frames before the stop, and the same key for 20
   frames. Measured: distance of the player.
 - right, left: after 12 to 51 frames of the policy `keyboard-turn` the key is held for 2 frames in
-  the game, and then for 24 in both. Most players are stopped on the way; the world should stop them
-  where the game does.
+  the game, and then for 24 in both. Most players are stopped by an obstacle; the world should stop
+  them where the game does.
 
 Output in OUT: physics.json (all curves) and physics.png. Needs the extras 'coinrun' and 'plot'.
 """

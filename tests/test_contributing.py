@@ -61,7 +61,7 @@ def square(example, tmp_path: Path) -> Path:
     return tmp_path / "data" / "square"
 
 
-def test_text_has_one_file_per_seam():
+def test_text_has_one_example_per_extension_point():
     assert set(FILES) == {
         "data/importers/square",
         "train/stages/motion",

@@ -28,7 +28,7 @@ def test_image_of_any_mode_and_size_is_fitted(mode, size):
     assert fitted.dtype == np.uint8
 
 
-def test_transparent_colour_becomes_white():
+def test_transparent_color_becomes_white():
     image = Image.new("RGB", (24, 24), "magenta")
     image.info["transparency"] = (255, 0, 255)
     assert (fit(image) == 255).all()
@@ -40,9 +40,9 @@ def test_frame_of_the_target_size_is_unchanged():
     assert np.array_equal(fit(Image.fromarray(frame)), frame)
 
 
-def test_image_is_cropped_around_its_centre():
+def test_image_is_cropped_around_its_center():
     large = np.full((24, 60, 3), 50, np.uint8)
-    large[:, 20:40] = 200  # the centre of the target's aspect ratio
+    large[:, 20:40] = 200  # the center of the target's aspect ratio
     assert (fit(Image.fromarray(large)) == 200).all()
 
 

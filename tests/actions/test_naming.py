@@ -316,7 +316,7 @@ def test_training_clips_are_used_if_none_are_held_out(folder, tmp_path):
     assert evidence.split == "train" and evidence.table is None
 
 
-def test_user_errors(folder, data, tmp_path, make_world):
+def test_invalid_arguments_are_refused(folder, data, tmp_path, make_world):
     with pytest.raises(UserError, match="at least 2"):
         run_naming(str(folder), data.path, NamingSettings(prompts=1))
     with DatasetWriter(tmp_path / "other", height=8, width=8, fps=10) as writer:

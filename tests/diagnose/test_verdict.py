@@ -215,7 +215,7 @@ def test_identical_vectors_are_one_code():
     assert identical_codes(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
 
 
-def test_user_errors(game, tmp_path):
+def test_invalid_arguments_are_refused(game, tmp_path):
     world = torus.TorusWorld()
     with pytest.raises(UserError, match="no split 'val'"):
         diagnose(world, game, split="val", progress=False)

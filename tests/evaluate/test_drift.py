@@ -163,7 +163,7 @@ def test_drift_of_a_world(make_world):
     assert (repeated_run.frames == drift.frames).all()
 
 
-def test_user_errors(make_world):
+def test_invalid_arguments_are_refused(make_world):
     prompts = np.zeros((1, 1, 12, 10, 3), np.uint8)
     with pytest.raises(UserError, match="at least 24 frames, got 3"):
         measure_drift(make_world(), prompts, frames=3)

@@ -179,7 +179,7 @@ def test_grid_examples_do_not_depend_on_the_number_of_examples(scripted, make_co
     assert np.array_equal(grids[0].random, grids[1].random)
 
 
-def test_user_errors(scripted, columns):
+def test_invalid_arguments_are_refused(scripted, columns):
     world = scripted(uses_actions=True)
     with pytest.raises(UserError, match="no split 'val'"):
         measure(world, columns, split="val")
@@ -241,7 +241,7 @@ def test_tables_number_actions_from_0_with_their_names(scripted, columns):
         assert sum(row[:2] == [str(code), name] for row in rows) == 3
 
 
-def test_a_collapsed_world_is_not_praised(scripted, columns, monkeypatch):
+def test_a_collapsed_world_has_a_warning_instead_of_metrics(scripted, columns, monkeypatch):
     """A world with one token and one action predicts everything perfectly."""
     world = scripted(uses_actions=True)
     zeros = torch.zeros

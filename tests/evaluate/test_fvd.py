@@ -147,7 +147,7 @@ def test_a_function_as_detector(tmp_path, monkeypatch):
 
 
 def test_invalid_detector_files_are_refused(saved, tmp_path):
-    with pytest.raises(UserError, match=r"no detector .*missing\.pt: --fvd-detector takes the I3D .*does not download"):
+    with pytest.raises(UserError, match=r"no detector .*missing\.pt: --fvd-detector takes .*I3D .*does not download"):
         load_detector(str(tmp_path / "missing.pt"), CPU)
     (tmp_path / "text.pt").write_text("not a network\n")
     (tmp_path / "empty.pt").write_text("")

@@ -92,7 +92,7 @@ def test_commitment_and_codebook_loss():
     assert not list(ema.parameters())
 
 
-def test_ema_codebook_is_initialised_from_data():
+def test_ema_codebook_is_initialized_from_data():
     q = quantizer(codes=32, dim=2)
     q(torch.randn(64, 2) + 100)
     assert (q.codebook - 100).abs().max() < 5
@@ -100,10 +100,10 @@ def test_ema_codebook_is_initialised_from_data():
 
 def test_ema_codes_converge_to_the_means_of_their_clusters():
     q = quantizer(codes=32, dim=2, decay=0.9)
-    centres = torch.tensor([[10.0, 0], [0, 10], [-10, 0], [0, -10], [20, 20], [-20, 20], [20, -20], [-20, -20]])
+    centers = torch.tensor([[10.0, 0], [0, 10], [-10, 0], [0, -10], [20, 20], [-20, 20], [20, -20], [-20, -20]])
     for _ in range(200):
-        q(centres[torch.randint(8, (64,))] + 0.1 * torch.randn(64, 2))
-    assert torch.cdist(centres, q.codebook).min(1).values.max() < 0.2
+        q(centers[torch.randint(8, (64,))] + 0.1 * torch.randn(64, 2))
+    assert torch.cdist(centers, q.codebook).min(1).values.max() < 0.2
 
 
 def test_dead_codes_restart_in_shifted_data():

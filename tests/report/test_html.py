@@ -314,7 +314,7 @@ def test_page_in_a_browser(tmp_path, results, media):
         tab.close()
 
 
-def test_collapse_is_a_warning_instead_of_praise(tmp_path, results, media):
+def test_collapse_is_shown_as_a_warning(tmp_path, results, media):
     results["action_usage"] |= {"collapsed": True, "perplexity": 1.0}
     results["tokens"]["codebook"] |= {"collapsed": True, "perplexity": 1.0}
     results["tokens"]["full_frame"] |= {"accuracy": 1.0, "cross_entropy": 0.0}

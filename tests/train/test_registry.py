@@ -19,7 +19,7 @@ from djinn.train.stages.registry import dependents
 
 
 class BrightnessStage(Stage):
-    """Predicts the mean colour of the next frame, over the world that the run has exported."""
+    """Predicts the mean color of the next frame, over the world that the run has exported."""
 
     name = "brightness"
 
@@ -34,8 +34,8 @@ class BrightnessStage(Stage):
         return cls(World.from_pretrained(context.run, context.device))
 
     def loss(self, batch):
-        colours = batch.video.float().mean(dim=(2, 3)) / 255
-        loss = (self.module(colours[:, :-1]) - colours[:, 1:]).square().mean()
+        colors = batch.video.float().mean(dim=(2, 3)) / 255
+        loss = (self.module(colors[:, :-1]) - colors[:, 1:]).square().mean()
         return loss, {"error": loss.detach()}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
@@ -54,7 +54,7 @@ class BrightnessStage(Stage):
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set; the third stage is registered, before the stages that it requires."""
-    spec = StageSpec("brightness", "mean colours", BrightnessStage.build, lambda c: c.dynamics, requires=("dynamics",))
+    spec = StageSpec("brightness", "mean colors", BrightnessStage.build, lambda c: c.dynamics, requires=("dynamics",))
     registered = dict(STAGES)
     STAGES.clear()
     monkeypatch.setitem(STAGES, "brightness", spec)

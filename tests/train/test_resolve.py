@@ -31,7 +31,7 @@ def test_preset_without_options_is_unchanged():
     assert resolved("--preset", "tiny") == PRESETS["tiny"]
 
 
-def test_last_preset_wins():
+def test_last_preset_takes_precedence():
     options, config, _ = parse_train(["data", "--out", "run", "--preset", "tiny", "--preset=coinrun"])
     assert options.preset == "coinrun" and config == PRESETS["coinrun"]
 

@@ -70,7 +70,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", ["tokenizer", "dynamics"])
 def test_golden_losses(name: str, dataset) -> None:
-    """The first losses depend on models, initialisation, losses and the order of clips."""
+    """The first losses depend on models, initialization, losses and the order of clips."""
     losses = [loss for loss, _ in train(build(name, dataset), batches(dataset, 3), lr=1e-2, warmup=1)]
     assert losses == pytest.approx(GOLDEN[name], rel=1e-4)
 

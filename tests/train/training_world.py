@@ -25,7 +25,7 @@ SIZE, FRAMES = 16, 4
 
 
 def episode(seed: int, frames: int = 24) -> np.ndarray:
-    """Return frames of a square that moves left, right, up or down on a coloured background."""
+    """Return frames of a square that moves left, right, up or down on a colored background."""
     random = np.random.default_rng(seed)
     video = np.empty((frames, SIZE, SIZE, 3), dtype=np.uint8)
     position, background = random.integers(0, 4, 2), random.integers(20, 90, 3)

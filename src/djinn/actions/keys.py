@@ -20,7 +20,7 @@ def assign_keys(labels: Sequence[ActionLabel]) -> list[list[str]]:
     """Assign arrow keys to the strongest code of each direction, and the space bar.
 
     A code with a single direction takes precedence over one with several, which is played by
-    holding both arrow keys. Codes without an effect of their own get no keys.
+    holding both arrow keys. Codes without a distinct effect get no keys.
 
     Args:
         labels: Label of each code.

@@ -18,7 +18,7 @@ MIN_LIFT = 1.3
 MIN_OVER_OPPOSITE = 1.5
 """A direction must be this many times as frequent for a code as its opposite."""
 MIN_TRANSITIONS = 30
-"""Transitions from which the ground-truth actions of a code count."""
+"""Minimum number of transitions of a code for its ground-truth actions to count."""
 
 STAY = "stay"
 NO_ACTION = ("none", "noop", "no-op", "nothing", "idle", "stay")
@@ -38,7 +38,7 @@ class ActionLabel:
     evidence: str = "no clear effect"
     """One clause on the measurement behind the words."""
     has_effect: bool = True
-    """Whether playing the action has an effect of its own. Without one it gets no keys."""
+    """Whether the action has a distinct effect. Actions without one get no keys."""
 
 
 def words_of(action: str) -> frozenset[str]:

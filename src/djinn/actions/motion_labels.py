@@ -102,7 +102,7 @@ def _directions(motion: Motion, least: float) -> list[list[tuple[int, float, flo
 def _stay_shares(effects: ActionEffects, motion: Motion, least: float) -> Float[np.ndarray, " codes"]:
     """Return the share of the prompts without motion.
 
-    It is 0 for codes unlike both the prompt and the other codes.
+    It is 0 for codes that resemble neither the prompt nor the other codes.
 
     Vertical motion that most codes have from the same prompt, such as falling, does not count.
     """

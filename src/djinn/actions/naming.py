@@ -193,7 +193,7 @@ def _combine(truth: ActionLabel, seen: ActionLabel, speed: float | None, can_sta
 
 
 def _without_duplicates(evidence: Evidence, labels: list[ActionLabel]) -> list[ActionLabel]:
-    """Mark codes without an effect of their own: unused ones, and duplicates of a stronger code."""
+    """Mark codes without a distinct effect: unused ones, and duplicates of a stronger code."""
     groups = identical_outcomes(evidence.effects)
     leaders: dict[int, int] = {}
     for code in by_strength(labels):

@@ -1,4 +1,4 @@
-"""Choice of prompt images from which the arrow keys of a world have most effect.
+"""Selection of prompt images from which the arrow keys of a world have the most effect.
 
 At a wall the player cannot walk, and in the air it cannot jump: from a random frame a key may
 correctly have no effect.
@@ -27,7 +27,7 @@ PLAYER_DIRECTIONS = {key: DIRECTIONS[word] for word, key in ARROWS}
 follows.
 """
 MAX_SPEED = (1.0, 3.0)
-"""Horizontal and vertical speed in pixels per frame above which more is not better."""
+"""Horizontal and vertical speed in pixels per frame at which the score saturates."""
 
 
 def most_responsive(
@@ -39,7 +39,7 @@ def most_responsive(
     frames: int = 4,
     progress: bool = True,
 ) -> list[UInt8[np.ndarray, "h w 3"]] | None:
-    """Choose the images from which all arrow keys of a world cause most motion.
+    """Choose the images from which all arrow keys of a world cause the most motion.
 
     Args:
         world: The world.

@@ -239,7 +239,7 @@ def _to_array(
         height, width = width, height
     scaled_size = _covering_size(frame.width * aspect, frame.height, (height, width), fit)
     scaled = scaler.reformat(frame, *scaled_size, format="rgb24", interpolation="AREA")
-    return np.ascontiguousarray(np.rot90(_crop_centre(scaled.to_ndarray(), height, width), quarter_turns))
+    return np.ascontiguousarray(np.rot90(_crop_center(scaled.to_ndarray(), height, width), quarter_turns))
 
 
 def _covering_size(width: float, height: float, size: tuple[int, int], fit: Fit) -> tuple[int, int]:
@@ -250,7 +250,7 @@ def _covering_size(width: float, height: float, size: tuple[int, int], fit: Fit)
     return max(size[1], round(width * scale)), max(size[0], round(height * scale))
 
 
-def _crop_centre(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+def _crop_center(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
     return frame[top : top + height, left : left + width]
 

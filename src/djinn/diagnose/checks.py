@@ -26,9 +26,9 @@ STILL_INFORMATION = 0.5
 RESPONSE = 0.05
 """Smallest difference that other actions must make, relative to the real change."""
 STRONG_RESPONSE = 0.3
-"""Difference from which the clip's own actions must also be better than those of another clip."""
+"""Difference from which a clip's own actions must also be better than those of another clip."""
 SHIFT_GAIN = 0.2
-"""Largest gain in dB of shifted over right actions."""
+"""Largest gain in dB of time-shifted over correctly timed actions."""
 CONSISTENCY = 0.1
 """Smallest share of the motion that the code must explain."""
 
@@ -171,7 +171,7 @@ def response_checks(results: InterventionResults, seed: int) -> list[Check]:
             "decoder_gain",
             gain.mean,
             NO_GAIN,
-            f"gain of the decoder's next-frame prediction with the right over another clip's action: {_db(gain)}",
+            f"gain of the decoder's next-frame prediction with its own over another clip's action: {_db(gain)}",
         ),
     ]
 
@@ -182,7 +182,7 @@ def _response(results: InterventionResults) -> float | None:
 
 
 def control_checks(results: InterventionResults, seed: int) -> list[Check]:
-    """Check whether right actions predict better than those of other clips or times."""
+    """Check whether a clip's own actions predict better than those of other clips or times."""
     psnr = {name: _psnr(mse).mean(axis=1) for name, mse in results.rollouts.items()}
     right = psnr["right"]
     over = {name: bootstrap(right - psnr[name], seed)[0] for name in ("random", "shuffled")}
@@ -198,7 +198,7 @@ def control_checks(results: InterventionResults, seed: int) -> list[Check]:
             "time_shift",
             _significant(shifts[best]),
             SHIFT_GAIN,
-            f"gain of roll-outs with the action of the {best} frame instead of the right one: {_db(shift)}",
+            f"gain of roll-outs with the action of the {best} frame instead of the current one: {_db(shift)}",
         ),
         at_least(
             "gain_at_any_time",
@@ -226,7 +226,7 @@ def control_checks(results: InterventionResults, seed: int) -> list[Check]:
             first.mean,
             0.0,
             f"the first generated frame is {_db(first)} closer to the next real frame than to the prompt; below 0 dB "
-            "the world rather repeats the prompt",
+            "the world tends to repeat the prompt",
         ),
     ]
 

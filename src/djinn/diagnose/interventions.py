@@ -1,4 +1,4 @@
-"""Interventions: the same clips with the right actions, wrong ones, and still frames."""
+"""Interventions: the same clips with their own actions, other actions, and still frames."""
 
 from __future__ import annotations
 

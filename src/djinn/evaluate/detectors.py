@@ -32,7 +32,7 @@ _BATCH = 8
 _CALL = "detector(video, rescale=True, resize=True, return_features=True)"
 _INPUT = "float pixels 0 to 255, (clip, channel, time, height, width)"
 _USAGE = (
-    "--fvd-detector takes the I3D network of the literature as a TorchScript file (i3d_torchscript.pt of StyleGAN-V), "
+    "--fvd-detector takes the commonly used I3D network as a TorchScript file (i3d_torchscript.pt of StyleGAN-V), "
     "or MODULE:FUNCTION"
 )
 
@@ -89,7 +89,7 @@ class Detector:
 def load_detector(source: str, device: torch.device) -> Detector:
     """Load the feature network given by the user.
 
-    A TorchScript file is loaded by `torch.jit.load` and called as I3D is in the literature: with
+    A TorchScript file is loaded by `torch.jit.load` and called as published FVD code calls it: with
     pixels in [0, 255], which `rescale=True` maps to [-1, 1] and `resize=True` resizes to 224x224.
     TorchScript is code. This is the only place where Djinn executes code from a file, and only from
     a file that the user names. A `module:function` is imported, also from the working directory,

@@ -30,7 +30,7 @@ CHANGE_THRESHOLD = 8
 noise.
 """
 SAME_WITHIN = 0.25
-"""Two frames are the same if they differ by less than this share of the mean step between
+"""Two frames are equal if they differ by less than this share of the mean step between
 frames.
 """
 STRETCH = MIN_DRIFT_FRAMES // 2
@@ -63,7 +63,7 @@ class Drift:
     frames: UInt8[np.ndarray, "clips t h w 3"]
     """Generated frames, without the prompts."""
     sharpness: Float[np.ndarray, " t"]
-    """Contrast between neighbouring pixels relative to that of the reconstructed prompts, 1 if
+    """Contrast between neighboring pixels relative to that of the reconstructed prompts, 1 if
     equal.
     """
     color: Float[np.ndarray, " t"]
@@ -91,8 +91,8 @@ class Drift:
         - `noise`: sharpness above 2, for example block artifacts.
         - `discolors`: the colors are 1.5 times as far from those of real frames as one real scene
           is (`color_spread`), and at least 10 grey levels. Eight real CoinRun videos reach 0.9
-          times at most. It needs 64 real frames of all kinds of scenes and is left out with fewer,
-          since videos that all start in one kind of scene leave its colors without a fault.
+          times at most. It needs 64 real frames of all kinds of scenes and is omitted with fewer,
+          since videos that all start in one kind of scene may leave its colors without a fault.
         - `repeats`: at least half of the roll-outs repeat an earlier stretch, whatever the actions.
           This also holds for games with very few states; of four real CoinRun videos a quarter at
           most.
@@ -230,7 +230,7 @@ def _last_part(frames: int) -> int:
 
 
 def sharpness(frames: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
-    """Return the root mean square difference between neighbouring pixels, in grey levels."""
+    """Return the root mean square difference between neighboring pixels, in grey levels."""
     grey = frames.mean(axis=-1, dtype=np.float32)
     horizontal, vertical = np.diff(grey, axis=2), np.diff(grey, axis=1)
     return np.sqrt(np.square(horizontal).mean((1, 2)) + np.square(vertical).mean((1, 2)))

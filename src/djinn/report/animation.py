@@ -53,7 +53,7 @@ def _uri(kind: str, buffer: io.BytesIO) -> str:
 def side_by_side(
     videos: Sequence[Video], numbers: Sequence[Sequence[int | None]] = ()
 ) -> UInt8[np.ndarray, "t hh ww 3"]:
-    """Place videos of one shape side by side with a small gap, so that they play in step.
+    """Place videos of one shape side by side with a small gap, so that they play in sync.
 
     Args:
         videos: The videos from left to right.

@@ -26,11 +26,11 @@ FLAGS = {
     "discolors": ("wrong colors", "Toward the end the colors differ from those of real frames."),
     "repeats": ("repeats", "Earlier stretches recur, whatever the action."),
 }
-"""Each flag of `Drift.flags` in a word or two and as a sentence."""
+"""Each flag of `Drift.flags` as a short label and as a sentence."""
 
 
 def clips(results: dict[str, Any], examples: Examples | None) -> Html:
-    """Return real clips beside their roll-outs, animated in step, with the actions below."""
+    """Return real clips beside their roll-outs, animated in sync, with the actions below."""
     names, protocol = results.get("action_names"), results.get("protocol") or {}
     if examples is None or len(examples.real) == 0:
         return missing("No example clips were stored.")

@@ -132,7 +132,7 @@ def fvd(results: dict[str, Any]) -> Html:
         parts = [tag("p", f"{value:.1f}", class_="value"), tag("p", "Lower is better; 0 means equal distributions.")]
     else:
         reading = (
-            "FVD was not measured. It needs the I3D network of the literature, which Djinn does not download: pass its "
+            "FVD was not measured. It needs the commonly used I3D network, which Djinn does not download: pass its "
             "TorchScript file (as used by StyleGAN-V) with --fvd-detector FILE."
         )
         parts = [missing(reading)]

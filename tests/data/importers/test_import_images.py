@@ -53,7 +53,7 @@ def test_image_that_cannot_be_read_ends_an_episode(tmp_path, make_images, capsys
     (folder / "7.png").write_text("not an image")
     dataset = import_images([folder, make_images("other", numbered(3))], tmp_path / "d")
     runs = [numbers(dataset.read(e)) for e in dataset.episodes if e.source == "sequence"]
-    assert runs == [[0, 1, 2, 3, 4], [8, 9, 10, 11]]  # image 6 has no neighbour
+    assert runs == [[0, 1, 2, 3, 4], [8, 9, 10, 11]]  # image 6 has no neighbor
     output = capsys.readouterr().err
     assert "5.png is a damaged or incomplete image" in output and "7.png is not a readable image" in output
     assert "3 of 15 images were skipped" in output
