@@ -39,6 +39,23 @@ def explain_full_disk(what: str, intact: str) -> Generator[None]:
 
 
 @contextmanager
+def replace_file(path: Path, temporary: Path) -> Generator[Path]:
+    """Yield `temporary`, which replaces `path` on success and is deleted on failure.
+
+    Errors of the file system pass through; `atomic_write` turns them into a `UserError`.
+
+    Args:
+        path: File to create or replace.
+        temporary: Path in the same folder.
+    """
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def atomic_write(path: Path) -> Generator[Path]:
     """Yield a temporary path beside `path` that replaces it on success and is deleted on failure.
 
@@ -47,15 +64,11 @@ def atomic_write(path: Path) -> Generator[Path]:
     Raises:
         UserError: The file cannot be written, for example because the disk is full.
     """
-    temporary = _temporary(path)
     try:
         _refuse_non_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replace_file(path, _temporary(path)) as temporary:
             yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         remedy = ": free some space and rerun the command" if is_disk_full(error) else ""
         raise UserError(f"cannot write {path} ({_reason(error)}){remedy}") from error

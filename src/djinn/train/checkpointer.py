@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol
 
 import torch
 
-from djinn.atomic import explain_full_disk
+from djinn.atomic import explain_full_disk, replace_file
 from djinn.errors import UserError
 
 FORMAT = "djinn-checkpoint-1"
@@ -106,19 +106,15 @@ def save_checkpoint(path: Path, state: dict[str, Any], last_step: int | None = N
     Raises:
         UserError: The disk is full; the existing checkpoint is intact.
     """
-    temporary = path.with_name(path.name + ".tmp")
     intact = "no checkpoint was saved yet" if last_step is None else f"the checkpoint of step {last_step} is intact"
-    try:
-        with explain_full_disk(str(path), intact):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                _write(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explain_full_disk(str(path), intact):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a fixed name, so that the next save replaces what a killed process left behind
+        with replace_file(path, path.with_name(path.name + ".tmp")) as temporary, open(temporary, "wb") as file:
+            _write(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
 
 
 def load_checkpoint(path: Path, stage: str) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from djinn.atomic import explain_full_disk
+from djinn.atomic import explain_full_disk, replace_file
 from djinn.errors import UserError
 
 METRICS = "metrics.jsonl"
@@ -116,10 +115,11 @@ class MetricsLog:
         if not self.path.is_file():
             return
         kept = [json.dumps(r) for r in read_metrics(self.path.parent) if r["stage"] != stage or r["step"] <= step]
-        temporary = self.path.with_name(METRICS + ".tmp")
-        with explain_full_disk(str(self.path), "the last checkpoint is intact"):
+        with (
+            explain_full_disk(str(self.path), "the last checkpoint is intact"),
+            replace_file(self.path, self.path.with_name(METRICS + ".tmp")) as temporary,
+        ):
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, self.path)
 
     def close(self) -> None:
         """Close the loggers."""

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from djinn.atomic import replace_file
+
 MAX_BYTES = 4 * 2**30
 """Size above which no cache is created."""
 
@@ -107,16 +109,12 @@ def _reason_against(folder: Path, shape: tuple[int, int, int], codes: int) -> st
 
 
 def _create(path: Path, shape: tuple[int, int, int]) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
+    with replace_file(path, path.with_suffix(".tmp")) as temporary:
         rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
         del rows
         if hasattr(os, "posix_fallocate"):  # writing into a sparse file on a full disk raises SIGBUS
             with open(temporary, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fingerprint(module: nn.Module, *values: object) -> str:
