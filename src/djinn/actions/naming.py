@@ -21,7 +21,6 @@ from djinn.actions.motion_labels import (
     straightness,
 )
 from djinn.actions.settings import NamingSettings
-from djinn.config import SamplerConfig
 from djinn.data.dataset import Dataset
 from djinn.evaluate.action_effects import ActionEffects, measure_action_effects
 from djinn.evaluate.action_usage import ActionUsage, action_usage
@@ -57,11 +56,10 @@ def name_actions(
     dataset: Dataset,
     settings: NamingSettings | None = None,
     *,
-    sampler: SamplerConfig | None = None,
     progress: bool = True,
 ) -> list[ActionName]:
     """Propose a name and keys for each latent action, see `gather` and `propose_names`."""
-    return propose_names(gather(world, dataset, settings, sampler=sampler, progress=progress))
+    return propose_names(gather(world, dataset, settings, progress=progress))
 
 
 def gather(
@@ -69,7 +67,6 @@ def gather(
     dataset: Dataset,
     settings: NamingSettings | None = None,
     *,
-    sampler: SamplerConfig | None = None,
     progress: bool = True,
 ) -> Evidence:
     """Hold each action from held-out prompts, and infer the actions of held-out clips.
@@ -78,7 +75,6 @@ def gather(
         world: The world.
         dataset: Data set with frames of the size of the world.
         settings: Settings, by default those of `NamingSettings`.
-        sampler: Sampler settings, by default those of the world.
         progress: Show progress bars.
 
     Raises:
@@ -91,9 +87,7 @@ def gather(
         check_match(world, dataset)
     split = held_out_split(dataset, world.config.context_frames)
     first = draw_clips(dataset, split, settings.prompts, 1, seed).first_frames(settings.prompts)
-    effects = measure_action_effects(
-        world, first, frames=settings.frames, sampler=sampler, seed=seed, progress=progress
-    )
+    effects = measure_action_effects(world, first, frames=settings.frames, seed=seed, progress=progress)
     if world.latent_action is None:
         return Evidence(effects, None, split, training=world.training_summary)
     sample = draw_clips(dataset, split, settings.clips, world.config.context_frames, seed)

@@ -46,8 +46,6 @@ def serve(
     prompts: Sequence[np.ndarray] = (),
     fps: float | None = None,
     max_players: int = 8,
-    idle_minutes: float = 10.0,
-    image_format: str = "png",
     device: str | None = None,
     allowed_hosts: Sequence[str] = (),
     engine: Engine = "auto",
@@ -66,8 +64,6 @@ def serve(
             folder `prompts`.
         fps: Initial frame rate in frames per second; 0 is unlimited, None is the world's own.
         max_players: Largest number of simultaneous players.
-        idle_minutes: Players that send no message for this long are disconnected.
-        image_format: Initial encoding of frames: `png`, `webp` or `jpeg`.
         device: Device of the world; CUDA if available, by default.
         allowed_hosts: Further host names of the server, for instance behind a proxy. By default, a
             server that listens to other machines accepts IP addresses and the name of this machine.
@@ -98,8 +94,6 @@ def serve(
             name=name,
             fps=fps,
             max_players=max_players,
-            idle_minutes=idle_minutes,
-            image_format=image_format,
             hosts=hosts,
             allow_addresses=not is_loopback(host),
             folder=folder,

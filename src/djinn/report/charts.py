@@ -57,18 +57,16 @@ def line_chart(
     lines: Sequence[Line],
     *,
     x_label: str,
-    first: int = 1,
     threshold: float | None = None,
     zero: bool = False,
 ) -> Html:
-    """Return a captioned figure with lines over consecutive integers.
+    """Return a captioned figure with lines over the integers from 1 on.
 
     Args:
         name: Unique in the page, prefix of the ids inside the chart.
         title: Caption, which names the quantity and its unit.
         lines: The lines. Values that are None or not finite leave a gap.
         x_label: Label of the horizontal axis.
-        first: First value of the horizontal axis.
         threshold: Value of a dashed horizontal line.
         zero: Start the vertical axis at 0.
 
@@ -86,7 +84,7 @@ def line_chart(
         axes = figure.add_axes((0.1, 0.16, 0.89, 0.74))
         for line in lines:
             color = COLORS[line.color]
-            times = range(first, first + len(line.values))
+            times = range(1, 1 + len(line.values))
             marker = "o" if len(line.values) <= 32 else None
             axes.plot(times, line.values, color=color, label=line.label, marker=marker, markersize=3, linewidth=1.6)
             if line.low is not None and line.high is not None:
