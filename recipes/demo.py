@@ -42,6 +42,8 @@ def main() -> None:
             return train_world(args, config)
     except UserError as error:
         sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:  # in the training process, also while it imports torch
+        sys.exit(130)
     dataset, run = args.folder / "data", args.folder / WORLD
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -120,10 +122,7 @@ def train_world(args: argparse.Namespace, config: TrainConfig) -> None:
     def announce(stage: str) -> None:
         print(f"== {4 if stage in AFTER_TRAINING else 3}/5 {texts[stage]}", flush=True)
 
-    try:
-        train_and_name(dataset, run, config, minutes=args.minutes, announce=announce)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    train_and_name(dataset, run, config, minutes=args.minutes, announce=announce)
 
 
 class Server:
