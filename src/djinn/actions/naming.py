@@ -77,6 +77,9 @@ def gather(
         settings: Settings, by default those of `NamingSettings`.
         progress: Show progress bars.
 
+    Returns:
+        The measurements; `propose_names` derives names from them.
+
     Raises:
         UserError: No episode is long enough for a clip, or the frames do not have the size of the
             world.
@@ -113,6 +116,9 @@ def propose_names(evidence: Evidence) -> list[ActionName]:
 
     Args:
         evidence: As returned by `gather`.
+
+    Returns:
+        A name for each code, in the order of the codes.
     """
     reason = _no_effect(evidence)
     if reason is not None:

@@ -41,6 +41,9 @@ class Dataset:
         Args:
             path: Folder that `djinn data import` or `DatasetWriter` created.
 
+        Returns:
+            The data set; frames are uint8 `(H, W, 3)`.
+
         Raises:
             UserError: There is no such folder, it is not a data set, or a file of it is missing,
                 damaged or cannot be read.
@@ -84,6 +87,9 @@ class Dataset:
             split: `train`, `val` or `test`.
             frames: Number of frames in a clip.
             stride: Number of frames between the starts of two neighboring clips of an episode.
+
+        Returns:
+            The clips, in the order of the episodes.
 
         Raises:
             UserError: The split is empty, or none of its episodes is long enough.

@@ -57,6 +57,9 @@ def evaluate(
         name: Name of the world in the protocol.
         progress: Show progress bars.
 
+    Returns:
+        The metrics, and the protocol by which they were measured.
+
     Raises:
         UserError: The split is missing or too short, the sizes do not match, the world cannot infer
             actions, or the detector cannot be used.

@@ -154,6 +154,9 @@ class Session:
 
         Returns:
             The prompt's last frame, as decoded from its tokens.
+
+        Raises:
+            UserError: `seed` is not a valid seed.
         """
         if seed is not None:
             self.seed = to_seed(seed)
@@ -182,6 +185,9 @@ class Session:
         Args:
             actions: Code or name of one action for all games, or a sequence, array or tensor `(B)`
                 with one for each.
+
+        Returns:
+            The new frame of each game.
 
         Raises:
             UserError: The world has no such action, or the number of actions is not that of the
@@ -239,6 +245,9 @@ class Session:
         """Revert the last `n` steps, or all that can be reverted if there are fewer.
 
         The random generator is reverted too: the same actions then give the same frames.
+
+        Args:
+            n: Number of steps.
 
         Returns:
             The newest frame.

@@ -61,6 +61,9 @@ class World(nn.Module):
             path_or_name: World folder, run folder, or name of a shipped world.
             device: Device of the world; by default CUDA if it is available.
 
+        Returns:
+            The world, with its prompts and the names of its actions.
+
         Raises:
             UserError: There is no world, or a file is invalid; the message names the file and the
                 key.
@@ -83,6 +86,9 @@ class World(nn.Module):
         Args:
             folder: Target folder. An older world is replaced only when the new one is complete.
             dtype: Dtype of the weights, `fp16` or `fp32`.
+
+        Raises:
+            UserError: A weight is not finite, or the folder cannot be written.
         """
         save_world(self, Path(folder), dtype)
 
@@ -131,20 +137,44 @@ class World(nn.Module):
 
     @torch.inference_mode()
     def encode(self, video: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t n"]:
-        """Encode videos as tokens."""
+        """Encode videos as tokens, always in fp32.
+
+        Args:
+            video: Frames `(B, T, H, W, 3)`.
+
+        Returns:
+            Indices `(B, T, N)` into the tokenizer's codebook.
+
+        Raises:
+            UserError: Dtype or shape is not that of a video of this world.
+        """
         return self.tokenizer.encode(self.to_float(video))
 
     @torch.inference_mode()
     def decode(self, tokens: Int[Tensor, "b t n"]) -> UInt8[Tensor, "b t h w 3"]:
-        """Decode tokens to videos."""
+        """Decode tokens to videos.
+
+        Args:
+            tokens: Tokens `(B, T, N)` of frames that follow each other.
+
+        Returns:
+            Frames `(B, T, H, W, 3)`.
+        """
         return to_uint8(self.tokenizer.decode(tokens))
 
     @torch.inference_mode()
     def infer_actions(self, video: UInt8[Tensor, "b t h w 3"]) -> Int[Tensor, "b t-1"]:
         """Infer the latent action between each frame of videos and the next.
 
+        Args:
+            video: Frames `(B, T, H, W, 3)`.
+
+        Returns:
+            Codes `(B, T - 1)`; code t leads from frame t to frame t+1.
+
         Raises:
-            UserError: The world has no latent action model.
+            UserError: The world has no latent action model, or the video has the wrong dtype or
+                shape.
         """
         return self._latent_action().infer(self._clip(video))[0]
 
