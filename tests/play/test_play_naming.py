@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from chrome import Tab
 from play_helpers import request, serving, start
-from test_play_page import NUMBER, TIME, TOASTS, open_page
+from test_page import NUMBER, TIME, TOASTS, open_page
 
 import djinn
 from djinn.errors import UserError

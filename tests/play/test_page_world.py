@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from chrome import Tab
 from play_helpers import CONFIG, CountingSession, scripted_world, serving
-from test_play_page import NUMBER, TIME, TOASTS, open_page, press
+from test_page import NUMBER, TIME, TOASTS, open_page, press
 
 from djinn.config import SamplerConfig
 from djinn.models.training_summary import TrainingSummary
