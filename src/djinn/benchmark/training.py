@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -49,6 +49,7 @@ def benchmark_training(
     config: TrainConfig,
     compile: Compile,
     log: Callable[[str], None],
+    parts: Sequence[Part] = PARTS,
 ) -> dict[str, Any]:
     """Time optimizer steps on random clips.
 
@@ -59,6 +60,7 @@ def benchmark_training(
         config: Settings of training.
         compile: Use of `torch.compile` per block.
         log: Called with a line about the progress.
+        parts: Parts to train, `dynamics` among them.
 
     Returns:
         `train_fps`: frames per second of the dynamics alone. `train`: for each part frames per
@@ -66,7 +68,7 @@ def benchmark_training(
         peak.
     """
     results = {}
-    for part in PARTS:
+    for part in parts:
         stage = config.tokenizer if part == "tokenizer" else config.dynamics
         batch = stage.batch // stage.grad_accum_steps
         log(f"training {part}: batches of {batch} x {config.world.context_frames} frames")
