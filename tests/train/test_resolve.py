@@ -1,11 +1,12 @@
 """From the command line of `djinn train` to the config of a run."""
 
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
 
 from djinn.cli.train import parse_train
-from djinn.config import UNLIMITED
+from djinn.config import UNLIMITED, StageConfig, TrainConfig, with_limits
 from djinn.config.presets import PRESETS
 from djinn.errors import UserError
 from djinn.train.resolve import resolve_config
@@ -62,3 +63,20 @@ def test_settings_of_the_world_to_start_from_are_fixed():
         resolved("--preset", "finetune", "--world.context-frames", "4")
     with pytest.raises(UserError, match=r"--tokenizer\.lr has no effect with --init-from"):
         resolved("--preset", "finetune", "--tokenizer.lr", "1e-3")
+
+
+def test_limits_apply_to_a_stage_that_a_config_adds():
+    @dataclass(frozen=True)
+    class PolicyConfig(TrainConfig):
+        policy: StageConfig = field(default_factory=StageConfig)
+
+    limited = with_limits(PolicyConfig(), "policy", minutes=3, steps=5)
+    assert (limited.policy.minutes, limited.policy.steps) == (3, 5)
+    assert (limited.tokenizer, limited.dynamics) == (PolicyConfig().tokenizer, PolicyConfig().dynamics)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--steps", "5"), ("--minutes", "3")])
+def test_limits_of_a_stage_without_settings_are_refused(option: str, value: str):
+    with pytest.raises(UserError, match=f"{option} has no effect on the stage 'motion'"):
+        resolved("--preset", "tiny", "--stage", "motion", option, value)
+    assert resolved("--preset", "tiny", "--stage", "motion") == PRESETS["tiny"]

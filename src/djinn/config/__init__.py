@@ -12,7 +12,7 @@ from djinn.config.model import (
     check_fps,
     check_seed,
 )
-from djinn.config.train import UNLIMITED, StageConfig, TrainConfig, with_limits
+from djinn.config.train import UNLIMITED, StageConfig, TrainConfig, stage_settings, with_limits
 
 __all__ = [
     "UNLIMITED",
@@ -28,5 +28,6 @@ __all__ = [
     "adjust",
     "check_fps",
     "check_seed",
+    "stage_settings",
     "with_limits",
 ]

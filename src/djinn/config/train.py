@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from djinn.config.model import WorldConfig, check, check_seed
+from djinn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,27 @@ def with_limits(
         steps: Optimizer steps of each stage. With `minutes` only, steps are unlimited.
 
     Raises:
-        UserError: A limit is not positive.
+        UserError: A limit is not positive, or the config has no settings of this stage.
     """
+    shares = {stage: 1.0}
+    if stage == "all":
+        shares = {"tokenizer": config.tokenizer_share, "dynamics": 1.0 - config.tokenizer_share}
+    if minutes is None and steps is None:
+        return config
+    if not shares.keys() <= set(stage_settings(config)):
+        limit = "--minutes" if steps is None else "--steps"
+        raise UserError(f"{limit} has no effect on the stage '{stage}', which sets its own limits: leave it out")
 
-    def limit(part: StageConfig, share: float) -> StageConfig:
+    def limited(settings: StageConfig, share: float) -> StageConfig:
         if minutes is not None:
-            part = dataclasses.replace(part, minutes=minutes * share, steps=UNLIMITED)
-        return part if steps is None else dataclasses.replace(part, steps=steps)
+            settings = dataclasses.replace(settings, minutes=minutes * share, steps=UNLIMITED)
+        return settings if steps is None else dataclasses.replace(settings, steps=steps)
 
-    share = config.tokenizer_share if stage == "all" else 0.0
-    if stage in ("all", "tokenizer"):
-        config = dataclasses.replace(config, tokenizer=limit(config.tokenizer, share or 1.0))
-    if stage in ("all", "dynamics"):
-        config = dataclasses.replace(config, dynamics=limit(config.dynamics, 1.0 - share))
-    return config
+    changed: dict[str, Any] = {name: limited(getattr(config, name), share) for name, share in shares.items()}
+    return dataclasses.replace(config, **changed)
+
+
+def stage_settings(config: TrainConfig) -> dict[str, StageConfig]:
+    """Return the settings of each stage that has a field in the config, by its name."""
+    values = {part.name: getattr(config, part.name) for part in dataclasses.fields(config)}
+    return {name: value for name, value in values.items() if isinstance(value, StageConfig)}

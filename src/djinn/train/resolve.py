@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
-from djinn.config import StageConfig, TrainConfig, WorldConfig, with_limits
+from djinn.config import StageConfig, TrainConfig, WorldConfig, stage_settings, with_limits
 from djinn.config.yaml import load_yaml
 from djinn.data.dataset import Dataset
 from djinn.errors import UserError
@@ -55,12 +56,11 @@ def resolve_config(
     if "world.fps" not in given:
         world = dataclasses.replace(world, fps=dataset.fps)
     limited = with_limits(config, stage, minutes=minutes, steps=steps)
-    return dataclasses.replace(
-        config,
-        world=world,
-        tokenizer=_keep_given_limits(limited.tokenizer, config.tokenizer, "tokenizer", given),
-        dynamics=_keep_given_limits(limited.dynamics, config.dynamics, "dynamics", given),
-    )
+    stages: dict[str, Any] = {
+        name: _keep_given_limits(settings, getattr(config, name), name, given)
+        for name, settings in stage_settings(limited).items()
+    }
+    return dataclasses.replace(config, world=world, **stages)
 
 
 def _check_fixed_settings(init_from: str, given: Collection[str]) -> None:
