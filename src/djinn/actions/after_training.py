@@ -32,7 +32,7 @@ def after_training(
         dataset: The data set that the world was trained on.
         init_from: The world that training started from.
         exported: Whether training has written a new world.
-        announce: Called with the name of each of `stages_after_training` when it begins.
+        announce: Called with `names` and with `prompts` when that step begins.
     """
     if not is_first_process():
         return
