@@ -21,5 +21,5 @@ def test_json_output(make_world, tmp_path, monkeypatch: pytest.MonkeyPatch, caps
     assert metrics["train_fps"] == metrics["train"]["dynamics"]["fps"] > 0
     assert metrics["peak_memory_mb"] > 0
     assert metrics["machine"]["torch"]
-    assert metrics["train"]["world"]["gflops_per_frame"] > metrics["train"]["dynamics"]["gflops_per_frame"] > 0
+    assert metrics["train"]["dynamics_stage"]["gflops_per_frame"] > metrics["train"]["dynamics"]["gflops_per_frame"] > 0
     assert metrics["long"]["late_over_early"] > 0

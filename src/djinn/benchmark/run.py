@@ -112,7 +112,7 @@ def format_results(results: dict[str, Any]) -> str:
     for name, part in results.get("train", {}).items():
         share = part.get("share_of_bf16_peak")
         peak = f", {100 * share:.1f} % of the bf16 peak" if share is not None else ""
-        trained = "latent actions + dynamics" if name == "world" else name
+        trained = "latent actions + dynamics" if name == "dynamics_stage" else name
         lines.append(
             f"train      {trained}: {part['fps']} frames/s "
             f"({part['batch']} x {part['frames']} in {part['ms_per_step']} ms, {part['tflops']:.3g} TFLOP/s{peak})"

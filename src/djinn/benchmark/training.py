@@ -22,10 +22,10 @@ from djinn.train.optimizer import build_optimizer
 from djinn.train.precision import autocast, compile_blocks
 
 Compile = Literal["auto", "on", "off"]
-Part = Literal["dynamics", "world", "tokenizer"]
+Part = Literal["dynamics", "dynamics_stage", "tokenizer"]
 """What is trained: the dynamics model alone, the dynamics stage (with the latent action model), or
 the tokenizer."""
-PARTS: tuple[Part, ...] = ("dynamics", "world", "tokenizer")
+PARTS: tuple[Part, ...] = ("dynamics", "dynamics_stage", "tokenizer")
 MIN_SECONDS, MIN_STEPS, WARMUP_STEPS = 3.0, 5, 3
 """Minimum seconds and steps for which each part is timed, and warm-up steps before."""
 
@@ -86,9 +86,9 @@ def _trained_module(world: World, part: Part) -> nn.Module:
     if part == "tokenizer":
         return copy.deepcopy(world.tokenizer).train()
     modules: dict[str, nn.Module] = {"dynamics": copy.deepcopy(world.dynamics)}
-    if part == "world" and world.latent_action is not None:
+    if part == "dynamics_stage" and world.latent_action is not None:
         modules["latent_action"] = copy.deepcopy(world.latent_action)
-    elif part == "world":
+    elif part == "dynamics_stage":
         modules["latent_action"] = LatentActionModel(world.config).to(world.device)
     return nn.ModuleDict(modules).train().requires_grad_(True)
 
