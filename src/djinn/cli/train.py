@@ -79,7 +79,7 @@ def parse_train(args: list[str]) -> tuple[TrainOptions, TrainConfig, set[str]]:
 def _last_value(option: str, args: list[str]) -> str | None:
     """Return the value of an option, the last one if it is given several times."""
     value = None
-    for text, following in zip(args, [*args[1:], "--"], strict=True):
+    for text, following in zip(args, [*args, "--"][1:], strict=True):
         if text.startswith(f"--{option}="):
             value = text.split("=", 1)[1]
         elif text == f"--{option}" and not following.startswith("--"):
