@@ -1,4 +1,9 @@
-from collections.abc import Callable
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -15,6 +20,7 @@ from djinn.config import (
 )
 
 pytest_plugins = ["scripted_world"]
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +71,33 @@ def make_world(make_config):
         return build(make_config(**settings)).eval()
 
     return make
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A temporary folder that all users can read, unlike `tmp_path`."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            Path(path, name).chmod(0o755)  # before os.walk descends into it
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Return a context in which file permissions apply, also if the tests run as root."""
+
+    @contextlib.contextmanager
+    def drop_privileges() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return drop_privileges

@@ -125,7 +125,11 @@ def test_worlds_without_control_are_reported(make_world, sample, tmp_path, capsy
 def test_unreadable_images_are_refused(world, sample, tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
     (tmp_path / "text.png").write_text("hello")
-    messages = {"huge.png": "100 megapixels", "text.png": "not a readable image", "none.png": "no image at"}
+    messages = {
+        "huge.png": "100 megapixels",
+        "text.png": "not a readable image",
+        "none.png": "there is no PNG",
+    }
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):
             sample(world, "--image", tmp_path / name, "--actions", "0")

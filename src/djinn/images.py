@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from djinn.atomic import check_readable_file
 from djinn.errors import UserError
 
 MAX_PIXELS = 40_000_000
@@ -59,16 +60,10 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
         size: Height and width to crop and resize it to; None keeps its size.
 
     Raises:
-        UserError: The file does not exist or cannot be read, or is not an image (`decode_image`).
+        UserError: The file cannot be read (`check_readable_file`), or is not an image
+            (`decode_image`).
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"no image at {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: give a PNG, JPEG or WebP file") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    data = check_readable_file(path, "PNG, JPEG or WebP file").read_bytes()
     image = decode_image(data, str(path))
     return np.array(image) if size is None else fit_image(image, *size)
 

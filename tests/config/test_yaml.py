@@ -81,7 +81,7 @@ def test_invalid_yaml_is_refused_by_file(text, tmp_path):
 
 
 def test_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(UserError, match=r"no file .*config\.yaml"):
+    with pytest.raises(UserError, match=r"there is no file at .*config\.yaml"):
         load_yaml(WorldConfig, tmp_path / "config.yaml")
 
 

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,8 +8,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -63,33 +57,3 @@ def make_images(tmp_path) -> Callable[..., Path]:
         return path
 
     return make
-
-
-@pytest.fixture
-def public_folder() -> Iterator[Path]:
-    """A temporary folder that all users can read, unlike `tmp_path`."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            Path(path, name).chmod(0o755)  # before os.walk descends into it
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def unprivileged() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """Return a context in which file permissions apply, also if the tests run as root."""
-
-    @contextlib.contextmanager
-    def drop_privileges() -> Iterator[None]:
-        if os.geteuid() != 0:
-            yield
-            return
-        os.seteuid(NOBODY)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-
-    return drop_privileges

@@ -50,9 +50,10 @@ def test_name_that_contains_the_repeat_sign():
         ("3*-1", "the count in"),
         ("3*1.5", "the count in"),
         ("3*²", "the count in"),
-        ("*5", "unknown action ''"),
+        ("*5", r"'\*5' repeats no action: write for example 0\*5"),
         (f"1*{MAX_ACTIONS},1", "more than 100,000 actions"),
         ("1*999999999", "more than 100,000 actions"),
+        ("1*9999999999999", "more than 100,000 actions"),
     ],
 )
 def test_mistakes_name_the_entry_and_the_remedy(text, message):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -142,15 +144,21 @@ def test_invalid_files_are_refused_by_name(saved):
             World.from_pretrained(folder, "cpu")
 
 
-def test_unreadable_weights_are_reported_with_the_reason(saved, monkeypatch):
-    _, folder = saved
-
-    def denied(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("djinn.models.serialization.load_file", denied)
-    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors: Permission denied"):
-        World.from_pretrained(folder, "cpu")
+@pytest.mark.parametrize(
+    "file",
+    ["config.yaml", "model.safetensors", "latent_action.safetensors", "actions.yaml", "prompts", "prompts/00.png"],
+)
+def test_unreadable_files_are_not_called_missing(saved, public_folder, unprivileged, file):
+    world, folder = saved
+    shutil.copytree(folder, public_folder / "world")
+    (public_folder / "world" / "prompts").mkdir(exist_ok=True)
+    size = (world.config.width, world.config.height)
+    Image.new("RGB", size).save(public_folder / "world" / "prompts" / "00.png")
+    path = public_folder / "world" / file
+    path.chmod(0o000)
+    with unprivileged(), pytest.raises(UserError, match=f"no permission to read {path}: change the permissions"):
+        World.from_pretrained(public_folder / "world", "cpu")
+    path.chmod(0o755)
 
 
 def test_prompts_are_saved_and_an_invalid_one_is_refused_by_name(make_world, tmp_path):

@@ -223,5 +223,5 @@ def test_unreadable_folder_is_reported_with_the_reason(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(tmp_path), "exists", denied)
-    with pytest.raises(UserError, match=r"cannot read .*private: Permission denied"):
+    with pytest.raises(UserError, match=r"no permission to read .*private: change the permissions"):
         find_world(tmp_path / "private")

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from djinn.atomic import atomic_write
+from djinn.atomic import atomic_write, check_readable_file
 from djinn.errors import UserError
 
 T = TypeVar("T")
@@ -106,11 +106,7 @@ def read_yaml(path: Path) -> Any:
         UserError: The file cannot be read or is not valid YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        return yaml.safe_load(check_readable_file(path).read_text(encoding="utf-8"))
     except RecursionError:
         raise UserError(f"{path} is not valid YAML: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or invalid UTF-8

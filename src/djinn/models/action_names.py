@@ -118,7 +118,7 @@ def read_folder_actions(folder: Path, count: int) -> list[ActionName]:
         return [ActionName(code, default_name(code)) for code in range(count)]
     actions = _parse(path, lambda data: [_read_entry(code, entry) for code, entry in enumerate(data)])
     if len(actions) != count:
-        raise UserError(f"{path} names {len(actions)} actions, but the world has {count}")
+        raise UserError(f"{path} names {len(actions)} actions, but the world has {count}: delete the file")
     return actions
 
 

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from djinn.atomic import check_readable_file, read_error
 from djinn.config.yaml import save_yaml
 from djinn.errors import UserError
 from djinn.images import read_image
@@ -91,7 +92,7 @@ def load_world(world: World, folder: Path) -> None:
     world.action_names, world.action_keys = [a.name for a in actions], [list(a.keys) for a in actions]
     world.training_summary = load_training_summary(folder)
     size = (world.config.height, world.config.width)
-    world.prompts = [read_image(path, size) for path in sorted((folder / "prompts").glob("*.png"))]
+    world.prompts = [read_image(path, size) for path in _prompt_files(folder / "prompts")]
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -122,11 +123,7 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
             tensor is not finite.
     """
     try:
-        found = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except PermissionError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        found = load_file(check_readable_file(path))  # safetensors reports any failure to open as a missing file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a valid safetensors file ({error}): use another copy") from None
     remedy = "the file does not match the config.yaml beside it"
@@ -152,6 +149,15 @@ def is_whole(path: Path) -> bool:
             return True
     except (OSError, SafetensorError):
         return False
+
+
+def _prompt_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".png")  # glob skips a closed folder
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise read_error(folder, error, "folder") from None
 
 
 def _convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from djinn.atomic import is_disk_full
+from djinn.atomic import is_disk_full, read_error
 from djinn.errors import UserError
 
 SHIPPED = Path(__file__).parent.parent / "worlds"
@@ -33,6 +33,8 @@ def find_world(path_or_name: str | Path) -> Path:
     Raises:
         UserError: There is no world at this path.
     """
+    if not isinstance(path_or_name, str | Path):
+        raise UserError(f"a world is given as a path or a name such as 'coinrun', got {path_or_name!r}")
     path = Path(path_or_name)
     try:
         for folder in (path, path / "world", SHIPPED / str(path_or_name)):
@@ -41,7 +43,7 @@ def find_world(path_or_name: str | Path) -> Path:
                 return candidate
         raise UserError(_describe_missing(path))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        raise read_error(path, error, "world") from None
 
 
 def _describe_missing(path: Path) -> str:
@@ -49,7 +51,9 @@ def _describe_missing(path: Path) -> str:
     shipped = sorted(file.parent.name for file in SHIPPED.glob(f"*/{MODEL_FILE}"))
     names = f"; shipped worlds: {', '.join(shipped)}" if shipped else ""
     if (path / "dataset.json").is_file():
-        return f"{path} is a data set, not a world: train a world on it first (djinn train {path} --out RUN)"
+        return (
+            f"{path} is a data set, not a world: train a world on it first (djinn train {path} --preset tiny --out RUN)"
+        )
     if (path / "config.yaml").is_file():
         return f"{path} contains no finished world: train its dynamics stage first (djinn train ... --out {path})"
     if path.exists():
