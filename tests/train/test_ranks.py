@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from djinn.errors import UserError
-from djinn.train.ranks import Ranks, choose_device, find_ranks
+from djinn.train.ranks import Ranks, choose_device, find_ranks, process_group
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,18 @@ def test_ranks_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(name, value)
     assert find_ranks() == Ranks(5, 8, 1)
     assert not find_ranks().is_first
+
+
+def test_incomplete_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "MASTER_ADDR and MASTER_PORT are not set: start the processes with torchrun"
+    with pytest.raises(UserError, match=message), process_group():
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UserError, match="WORLD_SIZE must be an integer of 0 or more, got 'two'"):
+        find_ranks()
 
 
 def test_batch_must_divide_evenly() -> None:

@@ -283,6 +283,7 @@ def test_init_from_world_of_other_sizes_is_refused(data: Path, finished: Path, t
         train(data, tmp_path / "run", config)
     with pytest.raises(UserError, match="no world at nowhere"):
         train(data, tmp_path / "other", dataclasses.replace(config, init_from="nowhere"))
+    assert not (tmp_path / "run").exists() and not (tmp_path / "other").exists()
 
 
 def test_init_from_keeps_the_tokenizer(

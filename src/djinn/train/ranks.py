@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,9 +65,20 @@ class Ranks:
 
 
 def find_ranks() -> Ranks:
-    """Read the environment variables of `torchrun`; without them there is one process."""
-    rank, count = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", rank)))
+    """Read the environment variables of `torchrun`; without them there is one process.
+
+    Raises:
+        UserError: A variable is not a number.
+    """
+    rank, count = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+    return Ranks(rank, count, _environment("LOCAL_RANK", rank))
+
+
+def _environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not re.fullmatch("[0-9]+", value):
+        raise UserError(f"the environment variable {name} must be an integer of 0 or more, got {value!r}: unset it")
+    return int(value)
 
 
 @contextmanager
@@ -75,6 +87,12 @@ def process_group() -> Generator[Ranks]:
     ranks = find_ranks()
     joins = ranks.count > 1 and not dist.is_initialized()
     if joins:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise UserError(
+                f"WORLD_SIZE is {ranks.count}, but {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set: "
+                "start the processes with torchrun, or unset WORLD_SIZE to train with one"
+            )
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield ranks

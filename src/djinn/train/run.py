@@ -67,11 +67,11 @@ def train(
         frames = config.world.context_frames
         clips = dataset.clips("train", frames, max(1, frames // 2))
         val = _held_out_clips(dataset, frames, ranks)
+        init_world = None if config.init_from is None else _load_init_world(config)
         with open_run_folder(out, dataset, config, ranks):
             loggers = open_loggers(config.loggers, out, to_dict(config)) if ranks.is_first else []
             log = MetricsLog(out, loggers)
             try:
-                init_world = None if config.init_from is None else _load_init_world(config)
                 context = StageContext(out, config, dataset, clips, val, place, ranks, init_world)
                 run = TrainingRun(context, log)
                 for spec in specs:
