@@ -9,6 +9,7 @@ from PIL import Image
 
 from djinn.errors import UserError
 from djinn.generate import Session, rollout
+from djinn.models.world import World
 
 pytestmark = pytest.mark.unchecked
 
@@ -228,3 +229,30 @@ def test_rollout_takes_an_image(world):
 def test_other_actions_of_a_rollout_are_refused(world, actions, message):
     with refused(message):
         rollout(world, random_prompt(2), actions)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"world": "coinrun"}, "world must be a World, got 'coinrun': pass djinn.World.from_pretrained"),
+        ({"world": None}, "world must be a World, got None"),
+        ({"backend": "onnx"}, "backend must be a Backend, got 'onnx': pass select_backend"),
+        ({"sampler": 4}, "sampler must be a SamplerConfig, got 4: pass SamplerConfig"),
+    ],
+)
+def test_other_types_are_refused(world, arguments, message):
+    with refused(message):
+        Session(**{"world": world, "prompt": random_prompt()} | arguments)
+
+
+def test_wrong_number_of_actions_for_one_game(world):
+    with refused("expected 1 action, got shape (2,)"):
+        Session(world, random_prompt()).step([1, 2])
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", [None, 5, b"coinrun"])
+def test_world_of_another_type_is_refused(name):
+    with refused("a world is given as a path or a name"):
+        World.from_pretrained(name)

@@ -233,11 +233,11 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         check(self.steps >= 1, f"sampler steps must be at least 1, got {self.steps}")
-        check(self.temperature >= 0, f"sampler temperature must not be negative, got {self.temperature}")
+        check(self.temperature >= 0, f"sampler temperature must be a number of 0 or more, got {self.temperature}")
         check(self.top_k >= 0, f"sampler top_k must not be negative, got {self.top_k}")
         check(
             self.choice_temperature >= 0,
-            f"sampler choice_temperature must not be negative, got {self.choice_temperature}",
+            f"sampler choice_temperature must be a number of 0 or more, got {self.choice_temperature}",
         )
 
     @property

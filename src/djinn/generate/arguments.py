@@ -11,7 +11,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from djinn.config import check_seed
+from djinn.config import SamplerConfig, check_seed
 from djinn.errors import UserError
 from djinn.models.action_syntax import action_code
 from djinn.models.world import World
@@ -23,6 +23,20 @@ Actions = Action | Sequence[Any] | np.ndarray | Tensor
 Frame = Image.Image | np.ndarray | Tensor
 Prompt = Frame | Sequence[Frame]
 """Images of any size, or uint8 frames of the world's size (`to_video` has the shapes)."""
+
+
+def check_types(world: object, backend: object, sampler: object) -> None:
+    """Check the types of a session's arguments.
+
+    Raises:
+        UserError: An argument has another type; the message says how to create it.
+    """
+    if not isinstance(world, World):
+        raise UserError(f"world must be a World, got {_shorten(world)}: pass djinn.World.from_pretrained('coinrun')")
+    if backend is not None and not hasattr(backend, "world"):
+        raise UserError(f"backend must be a Backend, got {_shorten(backend)}: pass select_backend(world, 'onnx')")
+    if sampler is not None and not isinstance(sampler, SamplerConfig):
+        raise UserError(f"sampler must be a SamplerConfig, got {_shorten(sampler)}: pass SamplerConfig(steps=4)")
 
 
 def to_codes(world: World, actions: Actions, name: str = "actions") -> Int[Tensor, "..."]:

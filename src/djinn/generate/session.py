@@ -13,7 +13,7 @@ from torch import Tensor
 
 from djinn.config import SamplerConfig
 from djinn.errors import UserError
-from djinn.generate.arguments import Actions, Prompt, to_codes, to_integer, to_seed, to_video
+from djinn.generate.arguments import Actions, Prompt, check_types, to_codes, to_integer, to_seed, to_video
 from djinn.generate.backend import Backend, TorchBackend
 from djinn.generate.maskgit import fill_frame
 from djinn.models.world import World, to_uint8
@@ -84,6 +84,7 @@ class Session:
         prompt_actions: Actions | None = None,
         undo_depth: int = 32,
     ) -> None:
+        check_types(world, backend, sampler)
         check_device(world.device)
         self.world = world
         self.backend = TorchBackend(world) if backend is None else backend
@@ -197,7 +198,8 @@ class Session:
         codes = to_codes(self.world, actions)
         codes = codes.expand(self.batch) if codes.ndim == 0 else codes
         if codes.shape != (self.batch,):
-            raise UserError(f"expected 1 action or {self.batch}, one for each game, got shape {tuple(codes.shape)}")
+            expected = "1 action" if self.batch == 1 else f"1 action or {self.batch}, one for each game"
+            raise UserError(f"expected {expected}, got shape {tuple(codes.shape)}")
         action = self.world.action_vectors[codes.to(self.world.device)]
         time = self._state.time
         snapshot = self._snapshot() if self._undo.maxlen else None
