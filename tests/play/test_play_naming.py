@@ -68,6 +68,8 @@ def test_name_is_saved_to_world_folder(named, folder, join) -> None:
         (b'{"name": "a\\nb"}', "cannot be displayed"),
         (b'{"name": "\\ud800"}', "cannot be displayed"),
         (json.dumps({"name": "x" * (MAX_NAME_LENGTH + 1)}).encode(), "limit is 32"),
+        (b'{"name": "left, jump"}', "must not contain a comma or consist of digits"),
+        (b'{"name": " 3 "}', "must not contain a comma or consist of digits"),
         (b"[" * 900, "must be"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ def parse_name(body: bytes) -> str:
     """Parse the body of a rename request, `{"name": TEXT}`, and strip surrounding spaces.
 
     Raises:
-        UserError: The body is not such an object, or the name is too long or not printable.
+        UserError: The body is not such an object, or the name is too long, not printable, or
+            ambiguous in a list of actions.
     """
     try:
         data = json.loads(body)
@@ -33,6 +35,8 @@ def parse_name(body: bytes) -> str:
         raise UserError(f"This name is too long: the limit is {MAX_NAME_LENGTH} characters.")
     if not name.isprintable():
         raise UserError("This name has characters that cannot be displayed: use letters, digits and punctuation.")
+    if "," in name or re.fullmatch("[0-9]+", name):
+        raise UserError("A name must not contain a comma or consist of digits: lists of actions have those.")
     return name
 
 
