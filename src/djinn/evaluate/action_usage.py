@@ -13,7 +13,9 @@ from djinn.evaluate.statistics import entropy_bits
 from djinn.evaluate.text import action_label, align, percent
 from djinn.models.code_usage import MIN_ACTION_PERPLEXITY, min_used_share
 
-COLLAPSED = "WARNING: the latent actions have collapsed to one code, so metrics of control have no meaning"
+COLLAPSED = (
+    "WARNING: the latent actions have collapsed: almost all have one code, so metrics of control have no meaning"
+)
 
 
 @dataclass(frozen=True)

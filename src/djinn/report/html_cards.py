@@ -98,7 +98,7 @@ def _controllability(results: dict[str, Any], clips: Any) -> Html:
     t = "4" if "4" in delta else max(delta, key=int)
     name = f"Controllability, Δ{t} PSNR"
     if (results.get("action_usage") or {}).get("collapsed"):
-        return _card(name, "n/a", "The latent actions have collapsed to one code.", "")
+        return _card(name, "n/a", "The latent actions have collapsed: almost all have one code.", "")
     low, high = (results.get("delta_psnr_interval") or {}).get(t) or (None, None)
     empirical = (results.get("delta_psnr_empirical") or {}).get(t)
     return _card(
