@@ -1,6 +1,7 @@
 """A user's mistake ends in one sentence on stderr and exit code 2, and leaves no files."""
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,7 @@ def djinn(*args: object) -> subprocess.CompletedProcess[str]:
         ("train x --out y --preset tiny --world.dynamics.transformer.blocks 0", "blocks must be at least 1, got 0"),
         ("train x --out y --preset tiny --stage both", "'both'"),
         ("train x --preset tiny", "djinn train needs --out RUN"),
+        ("train", "djinn train needs DATASET, --preset NAME, --out RUN"),
         ("sample", "djinn sample needs WORLD, --actions STR, --out PATH"),
         (
             "sample x --action 0 --out z.gif",
@@ -77,6 +79,7 @@ def djinn(*args: object) -> subprocess.CompletedProcess[str]:
         ("bench x --jsno", "unknown option '--jsno'; did you mean --json?"),
         ("bench x --no-train 3", "unexpected argument '3'"),
         ("data import --out y", "needs a SOURCE"),
+        ("data import '' --out y", "needs a SOURCE"),
         ("eval coinrun x --device meta", "no device 'meta' on this machine"),
         ("eval coinrun x --split all", "--split cannot be 'all'; it must be one of '"),
         ("sample x --actions 0 --out z.mp4 --fps nan", "fps must lie between 0.01 and 1000"),
@@ -92,7 +95,7 @@ def test_mistyped_commands(
     args: str, message: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    error = refused(capsys, *args.split())
+    error = refused(capsys, *shlex.split(args))
     assert message in error and "None" not in error
     assert list(tmp_path.iterdir()) == []
 

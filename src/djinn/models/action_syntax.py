@@ -64,7 +64,11 @@ def _parse_entry(entry: str, names: Sequence[str]) -> tuple[int, int]:
         return code, 1
     action, star, count = (part.strip() for part in entry.rpartition("*"))
     if star:
+        if not action:
+            raise UserError(f"'{entry}' repeats no action: write for example 0{entry}")
         code = action_code(action, names)
+        if re.fullmatch(r"0*[1-9][0-9]{9,}", count):
+            raise UserError(f"the list has more than {MAX_ACTIONS:,} actions: shorten it")
         if not re.fullmatch(r"0*[1-9][0-9]{0,8}", count):
             raise UserError(f"the count in '{entry}' must be an integer of 1 or more, for example '{action}*5'")
         return code, int(count)

@@ -35,7 +35,7 @@ class ImageOptions(ResizeOptions):
     """Frames per second at which the images were taken. All images are kept."""
 
     def __post_init__(self) -> None:
-        if not self.sources:
+        if not self.sources or "" in self.sources:
             raise UserError("data import images needs a SOURCE: name at least one folder of images")
         super().__post_init__()
 

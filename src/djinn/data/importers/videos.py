@@ -34,7 +34,7 @@ class VideoOptions(ResizeOptions):
     """Frames per second. Videos are resampled by their timestamps."""
 
     def __post_init__(self) -> None:
-        if not self.sources:
+        if not self.sources or "" in self.sources:
             raise UserError("data import videos needs a SOURCE: name at least one video file or folder of videos")
         super().__post_init__()
 
