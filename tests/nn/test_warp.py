@@ -38,3 +38,15 @@ def test_gradient_descent_finds_a_shift_of_one_pixel():
         with torch.no_grad():
             flow -= 4 * gradient
     torch.testing.assert_close(flow[..., 1:-1, 0], torch.ones(1, 1, 8, 6), atol=0.01, rtol=0)
+
+
+def test_flow_that_is_not_finite_does_not_crash_the_backward_pass():
+    """On a CPU, the backward pass of grid_sample reads outside the frame where the flow is NaN."""
+    for value in (float("nan"), float("inf"), -float("inf"), 1e30):
+        flow = torch.zeros(2, 3, 64, 64, 2)
+        flow[1, 2, 5:, 7] = value
+        flow.requires_grad_()
+        warped = warp(torch.rand(2, 3, 64, 64, 3), flow)
+        warped.sum().backward()
+        if value != value:
+            assert warped[1, 2, 5:, 7].isnan().all() and flow.grad is not None

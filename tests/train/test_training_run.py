@@ -312,3 +312,12 @@ def test_init_from_keeps_the_tokenizer(
         assert torch.equal(resumed.tokenizer.state_dict()[name], value), name
     with pytest.raises(UserError, match=r"the tokenizer of .* is not trained"):
         train(data, tmp_path / "other", config, stage="tokenizer")
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "dynamics"])
+def test_divergence_is_reported(data: Path, tmp_path: Path, stage: str) -> None:
+    """A learning rate that is far too high ends in one sentence, not in a crash of a kernel."""
+    config = tiny_config()
+    diverging = dataclasses.replace(getattr(config, stage), lr=1e9, min_lr=0.0, warmup=0)
+    with pytest.raises(UserError, match=f"not finite at step .* of stage {stage}.*lower --{stage}.lr"):
+        train(data, tmp_path / "run", dataclasses.replace(config, **{stage: diverging}))

@@ -16,7 +16,10 @@ def warp(video: Float[Tensor, "b t h w c"], flow: Float[Tensor, "b t h w 2"]) ->
     Args:
         video: Frames.
         flow: Displacement `(x, y)` from a pixel to the position that it is sampled from, in pixels.
+            Where it is NaN, the result is NaN too.
     """
+    if flow.device.type == "cpu" and not torch.compiler.is_compiling() and flow.isnan().any():
+        return video + flow.sum(-1, keepdim=True)  # NaN; the backward pass of grid_sample would crash
     b, (height, width) = len(video), video.shape[2:4]
     size = flow.new_tensor([width, height])
     y, x = (torch.arange(side, device=flow.device, dtype=flow.dtype) for side in (height, width))
