@@ -110,3 +110,13 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     save_checkpoint(path, state(1))
     with pytest.raises(UserError, match="of stage 'toy', not of 'dynamics'"):
         load_checkpoint(path, "dynamics")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "toy" / "checkpoint.pt"
+    damaged = {"format": checkpointer.FORMAT, **state(3)}
+    damaged["model"]["w"][7] = value
+    save_checkpoint(path, damaged)
+    with pytest.raises(UserError, match=r"checkpoint\.pt: tensor 'w' has 1 of 50000 values .*: move it away"):
+        load_checkpoint(path, "toy")

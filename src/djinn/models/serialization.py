@@ -56,7 +56,7 @@ def save_world(world: World, folder: Path, dtype: str) -> None:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     weights = dict(world.named_parameters())
     for key, weight in weights.items():
-        if _is_finite(weight) and not _is_finite(weight.to(DTYPES[dtype])):
+        if is_finite(weight) and not is_finite(weight.to(DTYPES[dtype])):
             raise UserError(f"tensor '{key}' is not finite in {dtype}: save with dtype='fp32'")
     state = {k: _convert(v, DTYPES[dtype] if k in weights else v.dtype) for k, v in world.state_dict().items()}
     model = {k: v for k, v in state.items() if not k.startswith(LATENT_ACTION)}
@@ -102,8 +102,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         UserError: A tensor is not finite; the message names it.
     """
     for key, tensor in tensors.items():
-        if not _is_finite(tensor):
-            raise UserError(f"cannot save {path.name}: {_describe_non_finite(key, tensor)}")
+        if not is_finite(tensor):
+            raise UserError(f"cannot save {path.name}: {describe_non_finite(key, tensor)}")
     path.touch()
     mode = path.stat().st_mode
     save_file(dict(tensors), path)
@@ -135,8 +135,8 @@ def load_tensors(module: nn.Module, expected: dict[str, Tensor], path: Path) -> 
         if tensor.shape != found[key].shape:
             shapes = f"{tuple(found[key].shape)}, but the config requires {tuple(tensor.shape)}"
             raise UserError(f"{path}: tensor '{key}' has shape {shapes}: {remedy}")
-        if not _is_finite(found[key]):
-            raise UserError(f"{path}: {_describe_non_finite(key, found[key])}: use another copy")
+        if not is_finite(found[key]):
+            raise UserError(f"{path}: {describe_non_finite(key, found[key])}: use another copy")
     with torch.no_grad():
         for key, tensor in expected.items():
             tensor.copy_(found[key])
@@ -164,11 +164,13 @@ def _convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype).cpu().contiguous()
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all values of a tensor are finite, which integers are."""
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
-def _describe_non_finite(key: str, tensor: Tensor) -> str:
+def describe_non_finite(key: str, tensor: Tensor) -> str:
+    """Return which tensor is not finite, and how many of its values."""
     count = int((~torch.isfinite(tensor)).sum())
     return f"tensor '{key}' has {count} of {tensor.numel()} values that are not finite (NaN or infinity)"
 

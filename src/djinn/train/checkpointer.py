@@ -10,6 +10,7 @@ import torch
 
 from djinn.atomic import explain_full_disk, replace_file
 from djinn.errors import UserError
+from djinn.models.serialization import describe_non_finite, is_finite
 
 FORMAT = "djinn-checkpoint-1"
 
@@ -121,7 +122,8 @@ def load_checkpoint(path: Path, stage: str) -> dict[str, Any]:
     """Load a checkpoint file of stage `stage` to the CPU, without unpickling code.
 
     Raises:
-        UserError: The file is missing, damaged, or not a checkpoint of this stage.
+        UserError: The file is missing, damaged, or not a checkpoint of this stage, or a weight is
+            not finite.
     """
     remedy = f"move it away to train this stage from the start, or pass another --out (its folder is {path.parent})"
     try:
@@ -134,6 +136,9 @@ def load_checkpoint(path: Path, stage: str) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of this version of Djinn: {remedy}")
     if state.get("stage") != stage:
         raise UserError(f"{path} is a checkpoint of stage '{state.get('stage')}', not of '{stage}': {remedy}")
+    for key, tensor in state.get("model", {}).items():
+        if not is_finite(tensor):
+            raise UserError(f"checkpoint {path}: {describe_non_finite(key, tensor)}: {remedy}")
     return state
 
 
