@@ -70,6 +70,8 @@ def test_limits_apply_to_a_stage_that_a_config_adds():
     class PolicyConfig(TrainConfig):
         policy: StageConfig = field(default_factory=StageConfig)
 
+    with pytest.raises(UserError, match="minutes must be a positive number, got -3"):
+        with_limits(PolicyConfig(), "policy", minutes=-3)
     limited = with_limits(PolicyConfig(), "policy", minutes=3, steps=5)
     assert (limited.policy.minutes, limited.policy.steps) == (3, 5)
     assert (limited.tokenizer, limited.dynamics) == (PolicyConfig().tokenizer, PolicyConfig().dynamics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,6 +122,7 @@ def with_limits(
     Raises:
         UserError: A limit is not positive, or the config has no settings of this stage.
     """
+    check(minutes is None or 0 < minutes < math.inf, f"minutes must be a positive number, got {minutes}")
     shares = {stage: 1.0}
     if stage == "all":
         shares = {"tokenizer": config.tokenizer_share, "dynamics": 1.0 - config.tokenizer_share}

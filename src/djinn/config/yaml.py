@@ -105,8 +105,9 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: The file cannot be read or is not valid YAML.
     """
+    check_readable_file(path)
     try:
-        return yaml.safe_load(check_readable_file(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise UserError(f"{path} is not valid YAML: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or invalid UTF-8
