@@ -119,7 +119,8 @@ def test_training_stages_are_announced(recipe, monkeypatch, tmp_path, capsys) ->
     ("arguments", "message"),
     [
         (["--preset", "tni"], "unknown preset 'tni'"),
-        (["--minutes", "0"], "minutes must be positive"),
+        (["--minutes", "0"], "minutes must be a positive number, got 0.0"),
+        (["--minutes", "-1"], "minutes must be a positive number, got -1.0"),
         (["--steps", "-1"], "min_steps must not be negative"),
     ],
 )
